@@ -1,0 +1,566 @@
+/*
+ * mongostream: MongoDB change streams as a plain blocking queue of JSON messages.
+ *
+ *     MongoDB ──cursor──▶ worker (thread) ──▶ buffer (bounded) ──recv──▶ your code
+ *
+ *     ms_buffer *buffer = ms_buffer_new(1024);
+ *     ms_worker *worker = ms_worker_start("mongodb://localhost:27017", "shop", "orders", buffer, NULL, NULL);
+ *     for (char *json; (json = ms_buffer_recv(buffer, NULL)); ms_string_free(json)) puts(json);
+ *
+ * Rules for every function:
+ *  - What is returned or written as "T *" is yours, release it with ms_T_free (text: ms_string_free).
+ *    A "const T *" is borrowed and lives as long as the object it came from.
+ *  - Arguments are never kept; strings are copied. Text is UTF-8 with a NUL at its end; lengths
+ *    leave the NUL out.
+ *  - ms_T_free(NULL) does nothing and no free waits. Handles may be freed in any order; messages
+ *    outlive buffer and worker.
+ *  - "ms_error **error" may be NULL and is written only on failure; other outputs only on success.
+ *  - NULL where a value is required gives MS_ERR_ARGUMENT, or NULL, 0 or false.
+ *  - timeout_ms is in milliseconds: below 0 waits for ever, 0 does not wait.
+ *  - Every function may be called from any thread, except freeing a handle that is in use, and one
+ *    ms_options or ms_batch from one thread at a time.
+ *  - Nothing prints, exits the process, or unwinds into C.
+ *
+ * Generated from the Rust sources in src/capi; change those, then run
+ *     MONGOSTREAM_WRITE_HEADER=1 cargo test --test header
+ */
+
+
+#ifndef MONGOSTREAM_H
+#define MONGOSTREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+/*
+ * Options for ms_options_set: what each takes [its default], and what it does.
+ */
+
+/**
+ * text. Worker name in messages, errors and logs; where it is not set the namespace ("shop.orders",
+ * "shop" for a database, "*" for a deployment).
+ */
+#define MS_OPT_NAME "name"
+
+/**
+ * unix seconds, or seconds:increment. Begin with the first change at or after this cluster time.
+ * Excludes resume_after and start_after.
+ */
+#define MS_OPT_START_AT_TIME "start_at_time"
+
+/**
+ * resume token (JSON). Begin behind the event with this token; the server refuses the token of an
+ * invalidate. Excludes start_at_time and start_after.
+ */
+#define MS_OPT_RESUME_AFTER "resume_after"
+
+/**
+ * resume token (JSON). As resume_after, and takes the token of an invalidate too. Excludes
+ * start_at_time and resume_after.
+ */
+#define MS_OPT_START_AFTER "start_after"
+
+/**
+ * JSON array of aggregation stages [[]]. Stages that the server puts behind $changeStream, such as
+ * $match and $project. Keep the event's _id: it is the resume token.
+ */
+#define MS_OPT_PIPELINE "pipeline"
+
+/**
+ * default | updateLookup | whenAvailable | required [default]. Which version of the document
+ * updates carry (MongoDB manual, $changeStream, fullDocument). whenAvailable and required need
+ * MongoDB 6.0.
+ */
+#define MS_OPT_FULL_DOCUMENT "full_document"
+
+/**
+ * 1 to 2147483647 [2000]. Most events in one reply of the server. Larger ones cost memory and gain
+ * nothing.
+ */
+#define MS_OPT_BATCH_SIZE "batch_size"
+
+/**
+ * 1 to 2147483647 [1000]. Longest time in milliseconds that the server waits for an event before it
+ * answers with none. Neither delivery nor stop depends on it.
+ */
+#define MS_OPT_AWAIT_MS "await_ms"
+
+/**
+ * oplog | event [oplog]. The shape of the JSON: oplog JSON, or the server's change event as it is.
+ */
+#define MS_OPT_FORMAT "format"
+
+/**
+ * relaxed | canonical [relaxed]. The mode of MongoDB Extended JSON v2.
+ */
+#define MS_OPT_JSON "json"
+
+/**
+ * -1 (never) to 9223372036854775807 [-1]. Once the stream has been open: give up opening it again
+ * after this many milliseconds.
+ */
+#define MS_OPT_RETRY_MS "retry_ms"
+
+
+/**
+ * Major version of the header.
+ */
+#define MS_VERSION_MAJOR 0
+
+/**
+ * Minor version of the header.
+ */
+#define MS_VERSION_MINOR 1
+
+/**
+ * Patch version of the header.
+ */
+#define MS_VERSION_PATCH 0
+
+/**
+ * The header's version as one number, major * 1000000 + minor * 1000 + patch, for comparison with
+ * ms_version_number().
+ */
+#define MS_VERSION_NUMBER (((MS_VERSION_MAJOR * 1000000) + (MS_VERSION_MINOR * 1000)) + MS_VERSION_PATCH)
+
+/**
+ * Several messages, received with one call. Use one from one thread at a time.
+ */
+typedef struct ms_batch ms_batch;
+
+/**
+ * A bounded queue of messages: any number of workers in, any number of consumers out, from any
+ * thread.
+ */
+typedef struct ms_buffer ms_buffer;
+
+/**
+ * What failed. Yours when a call has written it: release it with ms_error_free. May be read from
+ * several threads at once.
+ */
+typedef struct ms_error ms_error;
+
+/**
+ * One change event. It outlives its buffer and its worker, and may be read and acked from several
+ * threads at once. Texts are made when they are first asked for.
+ */
+typedef struct ms_message ms_message;
+
+/**
+ * A worker's settings. Use one from one thread at a time; it may serve for any number of workers,
+ * each of which copies what it needs.
+ */
+typedef struct ms_options ms_options;
+
+/**
+ * One thread that follows one change stream and feeds one buffer. May be used from any thread.
+ */
+typedef struct ms_worker ms_worker;
+
+/**
+ * How a call ended: MS_OK, another way that is no error (above 0), or an error (below 0).
+ */
+typedef int32_t ms_status;
+
+/**
+ * What a worker is doing.
+ */
+typedef int32_t ms_worker_state;
+
+/**
+ * Done.
+ */
+#define MS_OK 0
+
+/**
+ * What was waited for has not happened within the time. Not an error.
+ */
+#define MS_TIMEOUT 1
+
+/**
+ * The buffer is drained, and closed or without a running worker; or the worker was stopped. Not an
+ * error.
+ */
+#define MS_CLOSED 2
+
+/**
+ * An argument or option is wrong. Nothing was changed or started.
+ */
+#define MS_ERR_ARGUMENT -1
+
+/**
+ * The call does not fit the object's state, or the system refused memory, a thread or a descriptor.
+ */
+#define MS_ERR_STATE -2
+
+/**
+ * The process was forked after mongostream had started its threads, which do not exist in the
+ * child.
+ */
+#define MS_ERR_FORKED -3
+
+/**
+ * The deployment could not be reached, or not again within retry_ms.
+ */
+#define MS_ERR_CONNECT -10
+
+/**
+ * The server refused the user, the password, or the privilege.
+ */
+#define MS_ERR_AUTH -11
+
+/**
+ * The server refused the change stream for another reason, see ms_error_server_code.
+ */
+#define MS_ERR_SERVER -12
+
+/**
+ * The oplog no longer reaches back to the point where the stream must go on: changes are lost.
+ */
+#define MS_ERR_HISTORY_LOST -13
+
+/**
+ * What is watched was dropped or renamed, and the stream was asked to stop there.
+ */
+#define MS_ERR_INVALIDATED -14
+
+/**
+ * A checkpoint could not be loaded or saved.
+ */
+#define MS_ERR_CHECKPOINT -15
+
+/**
+ * A change event is larger than the server can send.
+ */
+#define MS_ERR_OVERSIZED -16
+
+/**
+ * A bug: code of the library panicked. The process goes on.
+ */
+#define MS_ERR_PANIC -99
+
+/**
+ * It connects and opens its cursor for the first time.
+ */
+#define MS_WORKER_STARTING 0
+
+/**
+ * Its cursor is open.
+ */
+#define MS_WORKER_STREAMING 1
+
+/**
+ * Its cursor broke and it is opening it again, from where it was.
+ */
+#define MS_WORKER_RECONNECTING 2
+
+/**
+ * It has ended because it was asked to.
+ */
+#define MS_WORKER_STOPPED 3
+
+/**
+ * It has ended with a failure.
+ */
+#define MS_WORKER_FAILED 4
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library that the program runs with, as MS_VERSION_NUMBER counts it. Any
+ * thread.
+ */
+uint32_t ms_version_number(void);
+
+/**
+ * The version of the library that the program runs with, such as "0.1.0". Static, never NULL, not
+ * to be freed. Any thread.
+ */
+const char *ms_version(void);
+
+/**
+ * The name of a status, such as "MS_ERR_CONNECT"; "MS_UNKNOWN" for a number that is none. Static,
+ * never NULL, not to be freed. Any thread.
+ */
+const char *ms_status_name(ms_status status);
+
+/**
+ * What kind of thing went wrong: one of the MS_ERR values; MS_OK for NULL.
+ */
+ms_status ms_error_status(const ms_error *error);
+
+/**
+ * What failed, on which deployment (its URI without credentials) and what to do, in English UTF-8.
+ * Borrowed, lives as long as the error; "" for NULL.
+ */
+const char *ms_error_message(const ms_error *error);
+
+/**
+ * The server's error code (MongoDB manual, "Error Codes"); 0 if the error is not the server's.
+ */
+int32_t ms_error_server_code(const ms_error *error);
+
+/**
+ * Whether the same call, or the same worker started again, may succeed without a change by you: the
+ * network or an election was the cause. False for NULL.
+ */
+bool ms_error_is_retriable(const ms_error *error);
+
+/**
+ * The name of the worker that failed: receiving from the buffer may go on. NULL if the mistake is
+ * your own: stop looping. Borrowed, lives as long as the error.
+ */
+const char *ms_error_worker(const ms_error *error);
+
+/**
+ * Releases an error. NULL does nothing.
+ */
+void ms_error_free(ms_error *error);
+
+/**
+ * Options with every default. Yours: release them with ms_options_free. NULL only on a bug.
+ */
+ms_options *ms_options_new(void);
+
+/**
+ * Sets one option, see the MS_OPT macros; the last value set holds. Name and value are copied.
+ *
+ * MS_OK; MS_ERR_ARGUMENT for an unknown name, a bad value, NULL or text that is not UTF-8, with an
+ * error text that names the option and what it takes; the options are then as before. What can only
+ * be checked when every option is known is checked by ms_worker_start.
+ */
+ms_status ms_options_set(ms_options *options,
+                         const char *name,
+                         const char *value,
+                         ms_error **error);
+
+/**
+ * Releases options. NULL does nothing. Workers that were started with them are not affected.
+ */
+void ms_options_free(ms_options *options);
+
+/**
+ * A buffer for up to capacity messages (at least 1) and 64 MiB of change events. When it is full its
+ * workers wait; nothing is ever dropped. Yours: release it with ms_buffer_free. NULL if capacity
+ * is 0.
+ */
+ms_buffer *ms_buffer_new(size_t capacity);
+
+/**
+ * A buffer for up to capacity messages and max_bytes bytes of change events (BSON), whichever is
+ * reached first; both at least 1. One event that is larger than max_bytes still passes, alone.
+ * Yours: release it with ms_buffer_free. NULL if either is 0.
+ */
+ms_buffer *ms_buffer_new_with(size_t capacity, size_t max_bytes);
+
+/**
+ * Waits for the next message and returns its JSON: the simple path. The message counts as acked when
+ * it is returned. Yours: release it with ms_string_free.
+ *
+ * NULL without an error: the buffer is drained, and closed or without a running worker. NULL with an
+ * error: a worker failed, which ms_error_worker names, and receiving may go on; or the mistake is
+ * your own (ms_error_worker is NULL): stop looping. On a buffer that no worker has fed yet it waits.
+ */
+char *ms_buffer_recv(ms_buffer *buffer,
+                     ms_error **error);
+
+/**
+ * Releases text that a function of this header has returned as char *. NULL does nothing.
+ */
+void ms_string_free(char *text);
+
+/**
+ * Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all).
+ *
+ * MS_OK: *message is yours, release it with ms_message_free. MS_TIMEOUT. MS_CLOSED: the buffer is
+ * drained, and closed or without a running worker. An error as for ms_buffer_recv.
+ */
+ms_status ms_buffer_recv_message(ms_buffer *buffer,
+                                 int64_t timeout_ms,
+                                 ms_message **message,
+                                 ms_error **error);
+
+/**
+ * Waits for one message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all), then
+ * takes what is already there, up to max messages; it never waits to fill the batch.
+ *
+ * MS_OK: *batch is yours, release it with ms_batch_free. Otherwise as ms_buffer_recv_message. A
+ * failure that stands behind some messages comes with the next call; each is given to one consumer,
+ * once. A max of 0 is MS_ERR_ARGUMENT.
+ */
+ms_status ms_buffer_recv_batch(ms_buffer *buffer,
+                               size_t max,
+                               int64_t timeout_ms,
+                               ms_batch **batch,
+                               ms_error **error);
+
+/**
+ * A descriptor for poll, epoll or an event loop: readable while a receive would not wait (a message,
+ * a failure, or closed); level-triggered. Made on the first call; it belongs to the buffer: do not
+ * read, write or close it. With several consumers receive with timeout 0, another one may have been
+ * faster. -1 where the system gives none, and for NULL.
+ */
+int ms_buffer_fd(ms_buffer *buffer);
+
+/**
+ * How many messages are queued now; 0 for NULL.
+ */
+size_t ms_buffer_len(const ms_buffer *buffer);
+
+/**
+ * Stops the buffer's workers and wakes every consumer; what is queued can still be received. Never
+ * waits; closing twice, or NULL, does nothing.
+ */
+void ms_buffer_close(ms_buffer *buffer);
+
+/**
+ * Closes and releases a buffer; what is queued is dropped, unacknowledged. Never waits. Workers and
+ * messages may be freed before or after it, but no consumer may still be using it. NULL does
+ * nothing.
+ */
+void ms_buffer_free(ms_buffer *buffer);
+
+/**
+ * Starts a worker on the deployment at uri (MongoDB manual, "Connection Strings"). collection NULL:
+ * the whole database; database NULL too: the whole deployment. options may be NULL: every default.
+ * Nothing is kept of the arguments but a reference to the buffer's inside.
+ *
+ * Checks every argument and option now, connects on the worker's own thread; what goes wrong there
+ * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
+ * MS_ERR_ARGUMENT, or MS_ERR_STATE for a closed buffer, or MS_ERR_FORKED.
+ */
+ms_worker *ms_worker_start(const char *uri,
+                           const char *database,
+                           const char *collection,
+                           ms_buffer *buffer,
+                           const ms_options *options,
+                           ms_error **error);
+
+/**
+ * What the worker is doing now; MS_WORKER_STOPPED for NULL.
+ */
+ms_worker_state ms_worker_get_state(const ms_worker *worker);
+
+/**
+ * Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the cursor has
+ * been open once: every later change will be delivered. Stays true afterwards.
+ *
+ * MS_OK; MS_TIMEOUT; MS_CLOSED if the worker was stopped before; or why it failed (the failure still
+ * comes through the buffer as well).
+ */
+ms_status ms_worker_wait_ready(const ms_worker *worker,
+                               int64_t timeout_ms,
+                               ms_error **error);
+
+/**
+ * Asks the worker to stop; never waits. What it has put into the buffer stays there. Stopping twice,
+ * or NULL, does nothing.
+ */
+void ms_worker_stop(ms_worker *worker);
+
+/**
+ * Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the worker has
+ * ended. It does not ask it to.
+ *
+ * MS_OK; MS_TIMEOUT; or why the worker failed (the failure still comes through the buffer as well).
+ */
+ms_status ms_worker_join(ms_worker *worker, int64_t timeout_ms, ms_error **error);
+
+/**
+ * The resume token (JSON) up to which every message is acked: a worker started with it as
+ * start_after goes on there. Before the first ack it is the token with which the stream was opened.
+ * Yours: release it with ms_string_free. NULL before the stream was open, and for NULL.
+ */
+char *ms_worker_resume_token(const ms_worker *worker);
+
+/**
+ * Stops the worker and lets it go; never waits. The buffer may be freed before or after it. NULL
+ * does nothing.
+ */
+void ms_worker_free(ms_worker *worker);
+
+/**
+ * The message as JSON on one line, in the shape and mode of the worker's options format and json.
+ * Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
+ * NUL. NULL for NULL.
+ */
+const char *ms_message_json(const ms_message *message, size_t *length);
+
+/**
+ * The server's change event, raw BSON of *length bytes (length may be NULL: BSON begins with its
+ * length). Borrowed, lives as long as the message. NULL for NULL.
+ */
+const uint8_t *ms_message_bson(const ms_message *message, size_t *length);
+
+/**
+ * The operation type, "insert", "update", ... as the server names it (MongoDB manual, "Change
+ * Events"). Borrowed, lives as long as the message. NULL for NULL.
+ */
+const char *ms_message_operation(const ms_message *message);
+
+/**
+ * Where the change happened: "shop.orders"; only the database for an event without a collection; ""
+ * for one without a database. Borrowed, lives as long as the message. NULL for NULL.
+ */
+const char *ms_message_namespace(const ms_message *message);
+
+/**
+ * The resume token as JSON: a worker started with it as start_after goes on behind this message.
+ * Borrowed, lives as long as the message. NULL for a message that has no place in the stream, and
+ * for NULL.
+ */
+const char *ms_message_resume_token(const ms_message *message);
+
+/**
+ * The name of the worker that read the message. Borrowed, lives as long as the message. NULL for
+ * NULL.
+ */
+const char *ms_message_worker(const ms_message *message);
+
+/**
+ * Says that you are done with the message. In any order, twice without harm, also after its worker
+ * and buffer are gone. NULL does nothing.
+ */
+void ms_message_ack(const ms_message *message);
+
+/**
+ * Releases a message from ms_buffer_recv_message; one that is not acked stays so. Not for messages
+ * of a batch. NULL does nothing.
+ */
+void ms_message_free(ms_message *message);
+
+/**
+ * How many messages the batch holds, at least 1; 0 for NULL.
+ */
+size_t ms_batch_len(const ms_batch *batch);
+
+/**
+ * One message, in the order in which they were read. Borrowed, lives as long as the batch; do not
+ * free it. NULL past the end, and for NULL.
+ */
+const ms_message *ms_batch_get(const ms_batch *batch, size_t index);
+
+/**
+ * All messages as JSON, each on a line of its own that ends in a newline: one call a batch.
+ * Borrowed, lives as long as the batch; *length (may be NULL) is its length in bytes without the
+ * NUL. NULL for NULL.
+ */
+const char *ms_batch_json_lines(const ms_batch *batch, size_t *length);
+
+/**
+ * Acks every message of the batch, see ms_message_ack. NULL does nothing.
+ */
+void ms_batch_ack(const ms_batch *batch);
+
+/**
+ * Releases a batch and its messages; those that are not acked stay so. NULL does nothing.
+ */
+void ms_batch_free(ms_batch *batch);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* MONGOSTREAM_H */

@@ -1,0 +1,527 @@
+//! The bounded queue between workers and consumers.
+//!
+//! Workers hand over *pieces* (runs of neighbouring events) through a channel; consumers take
+//! messages off the front piece. A channel cannot count messages and bytes inside its items, so the
+//! count stands beside it, under the lock that also keeps the front piece: the order of a worker's
+//! messages is the same for every consumer. Nobody waits while holding that lock. Consumers wait on
+//! `arrivals`, workers on `room`; both are channels of one signal, sent only when somebody waits, and
+//! passed on by the receiver while there is more than it could use.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Origin;
+use crate::gate::Gate;
+use crate::message::{Batch, Events, Message, Piece};
+use crate::wakeup::Wakeup;
+
+/// What a receive with a time limit found.
+#[derive(Debug)]
+pub enum Received<T> {
+    /// A message or batch.
+    Some(T),
+    /// Nothing came within the time.
+    Timeout,
+    /// The buffer is drained, and closed or without a running worker: nothing more will come
+    /// unless another worker is started.
+    Closed,
+}
+
+impl<T> Received<T> {
+    fn map<U>(self, map: impl FnOnce(T) -> U) -> Received<U> {
+        match self {
+            Received::Some(value) => Received::Some(map(value)),
+            Received::Timeout => Received::Timeout,
+            Received::Closed => Received::Closed,
+        }
+    }
+
+    /// The message or batch, if one came.
+    pub fn some(self) -> Option<T> {
+        match self {
+            Received::Some(value) => Some(value),
+            Received::Timeout | Received::Closed => None,
+        }
+    }
+}
+
+/// A bounded queue of messages: any number of workers in, any number of consumers out.
+///
+/// A full buffer makes its workers wait; nothing is ever dropped. Clones are handles to the same
+/// buffer, for use in several threads; dropping the last one closes it.
+///
+/// A buffer is *closed* for its consumers when it is drained, and was either [`close`](Self::close)d
+/// or has had at least one worker and none is left running. On a buffer that no worker has fed yet
+/// consumers wait, so they may start first.
+#[derive(Clone)]
+pub struct Buffer {
+    owner: Arc<Owner>,
+}
+
+struct Owner(Arc<Queue>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // In a forked child the lock may be held by a thread that is not there.
+        if self.0.origin.check().is_ok() {
+            self.0.close();
+        }
+    }
+}
+
+impl Buffer {
+    /// The default bound in bytes, 64 MiB.
+    pub const DEFAULT_MAX_BYTES: usize = 64 << 20;
+
+    /// A buffer for up to `capacity` messages and [`DEFAULT_MAX_BYTES`](Self::DEFAULT_MAX_BYTES) of
+    /// change events. A capacity of 0 counts as 1.
+    pub fn new(capacity: usize) -> Self {
+        Self::with_max_bytes(capacity, Self::DEFAULT_MAX_BYTES)
+    }
+
+    /// A buffer for up to `capacity` messages and `max_bytes` bytes of change events (BSON),
+    /// whichever is reached first. One event that is larger than `max_bytes` still passes, alone.
+    pub fn with_max_bytes(capacity: usize, max_bytes: usize) -> Self {
+        Self { owner: Arc::new(Owner(Arc::new(Queue::new(capacity, max_bytes)))) }
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.owner.0
+    }
+
+    /// Waits for the next message; `None` when the buffer is closed.
+    ///
+    /// # Errors
+    ///
+    /// A worker failed: [`Error::worker`] names it, each failure is given to one consumer once, and
+    /// receiving may go on. Or the caller's own mistake (no worker named): it will not get better.
+    pub fn recv(&self) -> Result<Option<Message>> {
+        Ok(self.queue().take(1, Wait::ForEver)?.map(one).some())
+    }
+
+    /// Takes a message that is already there, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Received<Message>> {
+        Ok(self.queue().take(1, Wait::Not)?.map(one))
+    }
+
+    /// Waits for the next message for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Received<Message>> {
+        Ok(self.queue().take(1, Wait::at_most(timeout))?.map(one))
+    }
+
+    /// Waits for one message, then takes what is already there, up to `max`; never waits to fill.
+    /// `None` when the buffer is closed. A `max` of 0 counts as 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv). A failure that stands behind some messages comes with the next call.
+    pub fn recv_batch(&self, max: usize) -> Result<Option<Batch>> {
+        Ok(self.queue().take(max, Wait::ForEver)?.map(Batch::new).some())
+    }
+
+    /// As [`recv_batch`](Self::recv_batch), waiting for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_batch`](Self::recv_batch).
+    pub fn recv_batch_timeout(&self, max: usize, timeout: Duration) -> Result<Received<Batch>> {
+        Ok(self.queue().take(max, Wait::at_most(timeout))?.map(Batch::new))
+    }
+
+    /// Messages until the buffer is closed. Failures of workers are items too.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { buffer: self, over: false }
+    }
+
+    /// How many messages are queued now.
+    pub fn len(&self) -> usize {
+        self.queue().len()
+    }
+
+    /// Whether no message is queued now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Stops every worker of this buffer and wakes every consumer. What is queued can still be
+    /// received. Never waits; closing twice does no harm.
+    pub fn close(&self) {
+        if self.queue().origin.check().is_ok() {
+            self.queue().close();
+        }
+    }
+
+    /// A descriptor for `poll`, `epoll` and event loops: readable while a receive would not wait
+    /// (a message, a failure, or closed); level-triggered.
+    ///
+    /// It is made on the first call and belongs to the buffer: do not read, write or close it. With
+    /// several consumers use [`try_recv`](Self::try_recv), another one may have been faster.
+    ///
+    /// # Errors
+    ///
+    /// The system has no descriptor to give, or no such kind of descriptor.
+    #[cfg(unix)]
+    pub fn fd(&self) -> Result<std::os::fd::BorrowedFd<'_>> {
+        self.queue().wakeup().map(Wakeup::fd)
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffer")
+            .field("capacity", &self.queue().capacity)
+            .field("max_bytes", &self.queue().max_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> IntoIterator for &'a Buffer {
+    type Item = Result<Message>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// Iterator over a buffer's messages, made by [`Buffer::iter`].
+#[derive(Debug)]
+pub struct Iter<'a> {
+    buffer: &'a Buffer,
+    over: bool,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Result<Message>;
+
+    fn next(&mut self) -> Option<Result<Message>> {
+        if self.over {
+            return None;
+        }
+        let item = self.buffer.recv().transpose();
+        // An error that names no worker would come again for ever.
+        self.over = match &item {
+            None => true,
+            Some(Err(error)) => error.worker().is_none(),
+            Some(Ok(_)) => false,
+        };
+        item
+    }
+}
+
+/// `take` was asked for one message, so there is one piece of one event.
+fn one(mut pieces: Vec<Piece>) -> Message {
+    Message::of_piece(pieces.swap_remove(0))
+}
+
+/// How long a consumer is ready to wait.
+#[derive(Clone, Copy)]
+pub(crate) enum Wait {
+    Not,
+    Until(Instant),
+    ForEver,
+}
+
+impl Wait {
+    /// A time beyond the clock's range is for ever.
+    pub(crate) fn at_most(timeout: Duration) -> Self {
+        if timeout.is_zero() {
+            return Wait::Not;
+        }
+        Instant::now().checked_add(timeout).map_or(Wait::ForEver, Wait::Until)
+    }
+}
+
+/// A worker was stopped, or its buffer closed, before everything was handed over.
+pub(crate) struct Stopped;
+
+/// The buffer itself; [`Buffer`] is a consumer's handle to it, workers hold it as well.
+pub(crate) struct Queue {
+    capacity: usize,
+    max_bytes: usize,
+    origin: Origin,
+    entries: (Sender<Entry>, Receiver<Entry>),
+    arrivals: (Sender<()>, Receiver<()>),
+    room: (Sender<()>, Receiver<()>),
+    state: Mutex<State>,
+    #[cfg(unix)]
+    wakeup: std::sync::OnceLock<Wakeup>,
+}
+
+enum Entry {
+    Piece(Piece),
+    Failure(Error),
+}
+
+#[derive(Default)]
+struct State {
+    /// The entry that consumers are taking from.
+    front: Option<Entry>,
+    /// Messages and their bytes, in `front` and in the channel.
+    messages: usize,
+    bytes: usize,
+    failures: usize,
+    waiting_consumers: usize,
+    waiting_workers: usize,
+    closed: bool,
+    fed: bool,
+    /// The stop gates of the workers that are running.
+    workers: Vec<Weak<Gate>>,
+    running: usize,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.messages == 0 && self.failures == 0
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_empty() && self.is_ending()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.closed || (self.fed && self.running == 0)
+    }
+}
+
+impl Queue {
+    fn new(capacity: usize, max_bytes: usize) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            max_bytes,
+            origin: Origin::here(),
+            entries: unbounded(),
+            arrivals: bounded(1),
+            room: bounded(1),
+            state: Mutex::default(),
+            #[cfg(unix)]
+            wakeup: std::sync::OnceLock::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a worker by its stop gate.
+    pub(crate) fn attach(&self, stop: &Arc<Gate>) -> Result<()> {
+        self.origin.check()?;
+        let mut state = self.state();
+        if state.closed {
+            return Err(Error::new(
+                ErrorKind::State,
+                "the buffer is closed; start the worker on a new one",
+            ));
+        }
+        state.workers.retain(|worker| worker.strong_count() > 0);
+        state.workers.push(Arc::downgrade(stop));
+        state.fed = true;
+        state.running += 1;
+        self.show_level(&state);
+        Ok(())
+    }
+
+    /// The counterpart of [`attach`](Self::attach): the worker has ended, perhaps with a failure,
+    /// which takes its place behind the worker's messages and never waits for room.
+    pub(crate) fn detach(&self, failure: Option<Error>) {
+        let mut state = self.state();
+        state.running -= 1;
+        if let Some(failure) = failure {
+            state.failures += 1;
+            // Cannot fail: the receiver is in `self`.
+            let _ = self.entries.0.send(Entry::Failure(failure));
+        }
+        self.wake_consumer(&state);
+        self.show_level(&state);
+    }
+
+    /// Hands over all events, waiting for room as often as needed.
+    pub(crate) fn push(&self, events: &Arc<Events>, stop: &Gate) -> Result<(), Stopped> {
+        let mut at = 0;
+        let mut state = self.state();
+        loop {
+            if state.closed || stop.is_open() {
+                self.wake_worker(&state);
+                return Err(Stopped);
+            }
+            let (end, bytes) = self.admit(&state, events, at);
+            if end > at {
+                state.messages += end - at;
+                state.bytes += bytes;
+                let piece = Piece { events: Arc::clone(events), range: at..end };
+                // Cannot fail: the receiver is in `self`.
+                let _ = self.entries.0.send(Entry::Piece(piece));
+                self.wake_consumer(&state);
+                self.show_level(&state);
+                at = end;
+            }
+            if at == events.len() {
+                self.wake_worker(&state);
+                return Ok(());
+            }
+            state.waiting_workers += 1;
+            drop(state);
+            select! {
+                recv(self.room.1) -> _ => {}
+                recv(stop.opened()) -> _ => {}
+            }
+            state = self.state();
+            state.waiting_workers -= 1;
+        }
+    }
+
+    /// How far from `at` the events fit now, and their bytes.
+    fn admit(&self, state: &State, events: &Events, at: usize) -> (usize, usize) {
+        let mut bytes = 0;
+        let mut end = at;
+        while end < events.len() && state.messages + (end - at) < self.capacity {
+            let size = events.size(end);
+            let alone = state.messages == 0 && end == at;
+            if state.bytes + bytes + size > self.max_bytes && !alone {
+                break;
+            }
+            bytes += size;
+            end += 1;
+        }
+        (end, bytes)
+    }
+
+    /// Takes up to `max` messages, or one failure.
+    pub(crate) fn take(&self, max: usize, wait: Wait) -> Result<Received<Vec<Piece>>> {
+        self.origin.check()?;
+        let mut state = self.state();
+        loop {
+            let taken = self.take_ready(&mut state, max.max(1));
+            if taken.is_some() || state.is_finished() {
+                // What is left, the closing included, concerns the next consumer as well.
+                if !state.is_empty() || state.is_ending() {
+                    self.wake_consumer(&state);
+                }
+                self.wake_worker(&state);
+                self.show_level(&state);
+                return taken.unwrap_or(Ok(Vec::new())).map(|pieces| match pieces.is_empty() {
+                    true => Received::Closed,
+                    false => Received::Some(pieces),
+                });
+            }
+            if let Wait::Not = wait {
+                return Ok(Received::Timeout);
+            }
+            state.waiting_consumers += 1;
+            drop(state);
+            let in_time = match wait {
+                Wait::Until(deadline) => self.arrivals.1.recv_deadline(deadline).is_ok(),
+                Wait::ForEver | Wait::Not => self.arrivals.1.recv().is_ok(),
+            };
+            state = self.state();
+            state.waiting_consumers -= 1;
+            if !in_time && state.is_empty() && !state.is_ending() {
+                return Ok(Received::Timeout);
+            }
+        }
+    }
+
+    fn take_ready(&self, state: &mut State, max: usize) -> Option<Result<Vec<Piece>>> {
+        let mut pieces = Vec::new();
+        let mut left = max;
+        while left > 0 {
+            let entry = state.front.take().or_else(|| self.entries.1.try_recv().ok());
+            match entry {
+                None => break,
+                Some(Entry::Failure(error)) if pieces.is_empty() => {
+                    state.failures -= 1;
+                    return Some(Err(error));
+                }
+                Some(failure @ Entry::Failure(_)) => {
+                    state.front = Some(failure);
+                    break;
+                }
+                Some(Entry::Piece(mut piece)) => {
+                    let (taken, bytes) = piece.split_front(left);
+                    left -= taken.range.len();
+                    state.messages -= taken.range.len();
+                    state.bytes -= bytes;
+                    pieces.push(taken);
+                    if !piece.range.is_empty() {
+                        state.front = Some(Entry::Piece(piece));
+                    }
+                }
+            }
+        }
+        (!pieces.is_empty()).then_some(Ok(pieces))
+    }
+
+    fn wake_consumer(&self, state: &State) {
+        if state.waiting_consumers > 0 {
+            // Full: somebody is being woken already.
+            let _ = self.arrivals.0.try_send(());
+        }
+    }
+
+    /// Workers go on when half of the buffer is free: a wakeup for each message would cost more
+    /// than the message.
+    fn wake_worker(&self, state: &State) {
+        if state.waiting_workers > 0
+            && state.messages <= self.capacity / 2
+            && state.bytes <= self.max_bytes / 2
+        {
+            let _ = self.room.0.try_send(());
+        }
+    }
+
+    fn close(&self) {
+        let workers = {
+            let mut state = self.state();
+            state.closed = true;
+            self.wake_consumer(&state);
+            self.show_level(&state);
+            std::mem::take(&mut state.workers)
+        };
+        for stop in workers.iter().filter_map(Weak::upgrade) {
+            stop.open();
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self.origin.check() {
+            Ok(()) => self.state().messages,
+            Err(_) => 0,
+        }
+    }
+
+    #[cfg(unix)]
+    fn wakeup(&self) -> Result<&Wakeup> {
+        self.origin.check()?;
+        if self.wakeup.get().is_none() {
+            let wakeup = Wakeup::new().map_err(|error| {
+                Error::new(ErrorKind::State, format!("cannot make a descriptor to poll: {error}"))
+            })?;
+            let state = self.state();
+            // A second thread may have been faster; its descriptor is as good.
+            let _ = self.wakeup.set(wakeup);
+            self.show_level(&state);
+        }
+        self.wakeup.get().ok_or_else(|| Error::new(ErrorKind::State, "no descriptor to poll"))
+    }
+
+    /// Keeps the descriptor readable while a receive would not wait.
+    fn show_level(&self, state: &State) {
+        #[cfg(unix)]
+        if let Some(wakeup) = self.wakeup.get() {
+            wakeup.show(!state.is_empty() || state.is_ending());
+        }
+        #[cfg(not(unix))]
+        let _ = state;
+    }
+}

@@ -1,0 +1,178 @@
+//! What every call from C passes: panics are caught, pointers and text are checked.
+
+use std::ffi::{CStr, c_char};
+use std::panic::AssertUnwindSafe;
+use std::ptr;
+
+use crate::capi::error::ms_error;
+use crate::capi::status::{ms_status, status_of};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Runs a call that cannot fail in words; `otherwise` is for a panic.
+pub(crate) fn plain<T>(otherwise: T, call: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or(otherwise)
+}
+
+/// Runs a call that answers with a status.
+pub(crate) fn status(
+    error: *mut *mut ms_error,
+    call: impl FnOnce() -> Result<ms_status>,
+) -> ms_status {
+    fallible(error, call).unwrap_or_else(|failed| failed)
+}
+
+/// Runs a call that answers with a pointer, NULL if it fails.
+pub(crate) fn pointer<T>(
+    error: *mut *mut ms_error,
+    call: impl FnOnce() -> Result<*mut T>,
+) -> *mut T {
+    fallible(error, call).unwrap_or(ptr::null_mut())
+}
+
+fn fallible<T>(
+    error: *mut *mut ms_error,
+    call: impl FnOnce() -> Result<T>,
+) -> Result<T, ms_status> {
+    let failure = match std::panic::catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(failure)) => failure,
+        Err(_) => Error::new(
+            ErrorKind::Panic,
+            "a call into mongostream panicked; this is a bug in mongostream, please report it",
+        ),
+    };
+    let status = status_of(failure.kind());
+    // SAFETY: `error` is NULL or points to a place for a pointer, by the rules of the C API.
+    if let Some(place) = unsafe { error.as_mut() } {
+        *place = plain(ptr::null_mut(), || give(ms_error::new(failure)));
+    }
+    Err(status)
+}
+
+/// Hands an object over to C.
+pub(crate) fn give<T>(object: T) -> *mut T {
+    Box::into_raw(Box::new(object))
+}
+
+/// Takes an object back from C; `None` for NULL.
+///
+/// # Safety
+///
+/// `object` is NULL or came from [`give`], and is not used any more.
+pub(crate) unsafe fn take<T>(object: *mut T) -> Option<Box<T>> {
+    if object.is_null() {
+        return None;
+    }
+    // SAFETY: not NULL, so from `give`, by the caller's word.
+    Some(unsafe { Box::from_raw(object) })
+}
+
+/// Frees an object that came from [`give`]; NULL does nothing.
+///
+/// # Safety
+///
+/// As for [`take`].
+pub(crate) unsafe fn free<T>(object: *mut T) {
+    // SAFETY: the caller's word is the same as `take` asks for.
+    plain((), || drop(unsafe { take(object) }));
+}
+
+/// Borrows an object that C holds; `None` for NULL.
+///
+/// # Safety
+///
+/// `object` is NULL or a live object from [`give`].
+pub(crate) unsafe fn borrow<'a, T>(object: *const T) -> Option<&'a T> {
+    // SAFETY: as the caller says.
+    unsafe { object.as_ref() }
+}
+
+/// As [`borrow`], and NULL is the caller's mistake.
+///
+/// # Safety
+///
+/// As for [`borrow`].
+pub(crate) unsafe fn required<'a, T>(object: *const T, what: &str) -> Result<&'a T> {
+    // SAFETY: as the caller says.
+    unsafe { borrow(object) }.ok_or_else(|| missing(what))
+}
+
+/// A place for a result; NULL is the caller's mistake.
+///
+/// # Safety
+///
+/// `place` is NULL or points to writable memory for a `T` that nobody else uses now.
+pub(crate) unsafe fn output<'a, T>(place: *mut T, what: &str) -> Result<&'a mut T> {
+    // SAFETY: as the caller says.
+    unsafe { place.as_mut() }.ok_or_else(|| missing(what))
+}
+
+fn missing(what: &str) -> Error {
+    Error::argument(format!("{what} is NULL"))
+}
+
+/// Text from C; `None` for NULL.
+///
+/// # Safety
+///
+/// `text` is NULL or a string that ends in NUL and stays as it is during the call.
+pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<Option<&'a str>> {
+    if text.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not NULL, and ends in NUL by the caller's word.
+    let bytes = unsafe { CStr::from_ptr(text) };
+    bytes.to_str().map(Some).map_err(|error| {
+        Error::argument(format!("{what} is not UTF-8 text: byte {} is wrong", error.valid_up_to()))
+    })
+}
+
+/// As [`text`], and NULL is the caller's mistake.
+///
+/// # Safety
+///
+/// As for [`text`].
+pub(crate) unsafe fn required_text<'a>(value: *const c_char, what: &str) -> Result<&'a str> {
+    // SAFETY: as the caller says.
+    unsafe { text(value, what) }?.ok_or_else(|| missing(what))
+}
+
+/// Text that C owns from now on, in memory of `malloc`, so that it is exactly as large as it must be
+/// without a second allocation.
+pub(crate) fn give_text(text: &str) -> Result<*mut c_char> {
+    // SAFETY: malloc takes any size.
+    let memory: *mut u8 = unsafe { libc::malloc(text.len() + 1) }.cast();
+    if memory.is_null() {
+        return Err(Error::new(ErrorKind::State, "out of memory"));
+    }
+    // SAFETY: the memory has room for the text and its NUL and overlaps nothing.
+    unsafe {
+        ptr::copy_nonoverlapping(text.as_ptr(), memory, text.len());
+        memory.add(text.len()).write(0);
+    }
+    Ok(memory.cast())
+}
+
+/// Borrowed bytes for C, with their length if it is wanted.
+///
+/// # Safety
+///
+/// `length` is NULL or points to a place for a `usize`.
+pub(crate) unsafe fn lend_bytes(bytes: &[u8], length: *mut usize) -> *const u8 {
+    // SAFETY: as the caller says.
+    if let Some(length) = unsafe { length.as_mut() } {
+        *length = bytes.len();
+    }
+    bytes.as_ptr()
+}
+
+/// Borrowed text for C, from bytes that end in a NUL; the length leaves the NUL out.
+///
+/// # Safety
+///
+/// As for [`lend_bytes`].
+pub(crate) unsafe fn lend_text(with_nul: &[u8], length: *mut usize) -> *const c_char {
+    let text = with_nul.strip_suffix(&[0]).unwrap_or_default();
+    // SAFETY: as the caller says. The NUL stands right behind the bytes that are lent.
+    unsafe { lend_bytes(text, length) }.cast()
+}

@@ -1,0 +1,183 @@
+//! `ms_buffer`: the bounded queue that workers feed and consumers receive from.
+
+use std::ffi::{c_char, c_int};
+use std::ptr;
+use std::time::Duration;
+
+use crate::buffer::{Buffer, Received, Wait};
+use crate::capi::batch::ms_batch;
+use crate::capi::boundary::{
+    borrow, free, give, give_text, output, plain, pointer, required, status,
+};
+use crate::capi::error::ms_error;
+use crate::capi::message::ms_message;
+use crate::capi::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
+use crate::error::Error;
+use crate::message::{Batch, Message};
+
+/// A bounded queue of messages: any number of workers in, any number of consumers out, from any
+/// thread.
+pub struct ms_buffer {
+    pub(crate) buffer: Buffer,
+}
+
+/// Milliseconds as the C API counts them: below 0 for ever, 0 not at all.
+pub(crate) fn wait_of(timeout_ms: i64) -> Wait {
+    u64::try_from(timeout_ms)
+        .map_or(Wait::ForEver, |timeout| Wait::at_most(Duration::from_millis(timeout)))
+}
+
+/// A buffer for up to capacity messages (at least 1) and 64 MiB of change events. When it is full its
+/// workers wait; nothing is ever dropped. Yours: release it with ms_buffer_free. NULL if capacity
+/// is 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn ms_buffer_new(capacity: usize) -> *mut ms_buffer {
+    ms_buffer_new_with(capacity, Buffer::DEFAULT_MAX_BYTES)
+}
+
+/// A buffer for up to capacity messages and max_bytes bytes of change events (BSON), whichever is
+/// reached first; both at least 1. One event that is larger than max_bytes still passes, alone.
+/// Yours: release it with ms_buffer_free. NULL if either is 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn ms_buffer_new_with(capacity: usize, max_bytes: usize) -> *mut ms_buffer {
+    plain(ptr::null_mut(), || {
+        if capacity == 0 || max_bytes == 0 {
+            return ptr::null_mut();
+        }
+        give(ms_buffer { buffer: Buffer::with_max_bytes(capacity, max_bytes) })
+    })
+}
+
+/// Waits for the next message and returns its JSON: the simple path. The message counts as acked when
+/// it is returned. Yours: release it with ms_string_free.
+///
+/// NULL without an error: the buffer is drained, and closed or without a running worker. NULL with an
+/// error: a worker failed, which ms_error_worker names, and receiving may go on; or the mistake is
+/// your own (ms_error_worker is NULL): stop looping. On a buffer that no worker has fed yet it waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_recv(
+    buffer: *mut ms_buffer,
+    error: *mut *mut ms_error,
+) -> *mut c_char {
+    pointer(error, || {
+        // SAFETY: NULL or a live buffer, as the C API asks for.
+        let buffer = &unsafe { required(buffer, "buffer") }?.buffer;
+        let Some(message) = buffer.recv()? else { return Ok(ptr::null_mut()) };
+        let mut json = String::with_capacity(message.bson().len() * 2);
+        message.write_json(&mut json);
+        let text = give_text(&json)?;
+        message.ack();
+        Ok(text)
+    })
+}
+
+/// Releases text that a function of this header has returned as char *. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_string_free(text: *mut c_char) {
+    // SAFETY: NULL or from `give_text`, which uses malloc, and used no more.
+    unsafe { libc::free(text.cast()) }
+}
+
+/// Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all).
+///
+/// MS_OK: *message is yours, release it with ms_message_free. MS_TIMEOUT. MS_CLOSED: the buffer is
+/// drained, and closed or without a running worker. An error as for ms_buffer_recv.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_recv_message(
+    buffer: *mut ms_buffer,
+    timeout_ms: i64,
+    message: *mut *mut ms_message,
+    error: *mut *mut ms_error,
+) -> ms_status {
+    status(error, || {
+        // SAFETY: each is NULL or valid, as the C API asks for.
+        let (buffer, place) =
+            unsafe { (required(buffer, "buffer")?, output(message, "the place for the message")?) };
+        let received = buffer.buffer.queue().take(1, wait_of(timeout_ms))?;
+        Ok(put(received, place, |mut pieces| ms_message {
+            message: Message::of_piece(pieces.swap_remove(0)),
+        }))
+    })
+}
+
+/// Waits for one message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all), then
+/// takes what is already there, up to max messages; it never waits to fill the batch.
+///
+/// MS_OK: *batch is yours, release it with ms_batch_free. Otherwise as ms_buffer_recv_message. A
+/// failure that stands behind some messages comes with the next call; each is given to one consumer,
+/// once. A max of 0 is MS_ERR_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_recv_batch(
+    buffer: *mut ms_buffer,
+    max: usize,
+    timeout_ms: i64,
+    batch: *mut *mut ms_batch,
+    error: *mut *mut ms_error,
+) -> ms_status {
+    status(error, || {
+        // SAFETY: each is NULL or valid, as the C API asks for.
+        let (buffer, place) =
+            unsafe { (required(buffer, "buffer")?, output(batch, "the place for the batch")?) };
+        if max == 0 {
+            return Err(Error::argument("max is 0; a batch has at least one message"));
+        }
+        let received = buffer.buffer.queue().take(max, wait_of(timeout_ms))?;
+        Ok(put(received, place, |pieces| ms_batch::new(Batch::new(pieces))))
+    })
+}
+
+fn put<T, U>(received: Received<T>, place: &mut *mut U, make: impl FnOnce(T) -> U) -> ms_status {
+    match received {
+        Received::Some(value) => {
+            *place = give(make(value));
+            MS_OK
+        }
+        Received::Timeout => MS_TIMEOUT,
+        Received::Closed => MS_CLOSED,
+    }
+}
+
+/// A descriptor for poll, epoll or an event loop: readable while a receive would not wait (a message,
+/// a failure, or closed); level-triggered. Made on the first call; it belongs to the buffer: do not
+/// read, write or close it. With several consumers receive with timeout 0, another one may have been
+/// faster. -1 where the system gives none, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_fd(buffer: *mut ms_buffer) -> c_int {
+    #[cfg(unix)]
+    return plain(-1, || {
+        use std::os::fd::AsRawFd;
+        // SAFETY: NULL or a live buffer, as the C API asks for.
+        let buffer = unsafe { borrow(buffer) };
+        buffer.and_then(|buffer| buffer.buffer.fd().ok()).map_or(-1, |fd| fd.as_raw_fd())
+    });
+    #[cfg(not(unix))]
+    -1
+}
+
+/// How many messages are queued now; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_len(buffer: *const ms_buffer) -> usize {
+    // SAFETY: NULL or a live buffer, as the C API asks for.
+    plain(0, || unsafe { borrow(buffer) }.map_or(0, |buffer| buffer.buffer.len()))
+}
+
+/// Stops the buffer's workers and wakes every consumer; what is queued can still be received. Never
+/// waits; closing twice, or NULL, does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_close(buffer: *mut ms_buffer) {
+    plain((), || {
+        // SAFETY: NULL or a live buffer, as the C API asks for.
+        if let Some(buffer) = unsafe { borrow(buffer) } {
+            buffer.buffer.close();
+        }
+    });
+}
+
+/// Closes and releases a buffer; what is queued is dropped, unacknowledged. Never waits. Workers and
+/// messages may be freed before or after it, but no consumer may still be using it. NULL does
+/// nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_free(buffer: *mut ms_buffer) {
+    // SAFETY: NULL or a buffer that is used no more, as the C API asks for.
+    unsafe { free(buffer) }
+}

@@ -1,0 +1,118 @@
+//! `ms_message`: one change event.
+
+use std::ffi::c_char;
+use std::ptr;
+
+use crate::capi::boundary::{borrow, free, lend_bytes, lend_text, plain};
+use crate::event;
+use crate::message::{Message, Text};
+
+/// One change event. It outlives its buffer and its worker, and may be read and acked from several
+/// threads at once. Texts are made when they are first asked for.
+pub struct ms_message {
+    pub(crate) message: Message,
+}
+
+/// Lends one of a message's texts; NULL where there is none.
+///
+/// # Safety
+///
+/// `message` is NULL or live; `length` is NULL or points to a place for a `usize`.
+unsafe fn lend<'a>(
+    message: *const ms_message,
+    length: *mut usize,
+    text: impl FnOnce(&'a Message) -> Option<&'a Text>,
+) -> *const c_char {
+    plain(ptr::null(), || {
+        // SAFETY: as the caller says.
+        let text = unsafe { borrow(message) }.and_then(|message| text(&message.message));
+        // SAFETY: as the caller says.
+        text.map_or(ptr::null(), |text| unsafe { lend_text(text.with_nul(), length) })
+    })
+}
+
+/// The message as JSON on one line, in the shape and mode of the worker's options format and json.
+/// Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
+/// NUL. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_json(
+    message: *const ms_message,
+    length: *mut usize,
+) -> *const c_char {
+    // SAFETY: each is NULL or valid, as the C API asks for.
+    unsafe { lend(message, length, |message| Some(message.json_text())) }
+}
+
+/// The server's change event, raw BSON of *length bytes (length may be NULL: BSON begins with its
+/// length). Borrowed, lives as long as the message. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_bson(
+    message: *const ms_message,
+    length: *mut usize,
+) -> *const u8 {
+    plain(ptr::null(), || {
+        // SAFETY: NULL or a live message, as the C API asks for.
+        let message = unsafe { borrow(message) };
+        // SAFETY: NULL or a place for the length, as the C API asks for.
+        message.map_or(ptr::null(), |m| unsafe { lend_bytes(m.message.bson(), length) })
+    })
+}
+
+/// The operation type, "insert", "update", ... as the server names it (MongoDB manual, "Change
+/// Events"). Borrowed, lives as long as the message. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_operation(message: *const ms_message) -> *const c_char {
+    plain(ptr::null(), || {
+        // SAFETY: NULL or a live message, as the C API asks for.
+        let Some(message) = (unsafe { borrow(message) }) else { return ptr::null() };
+        // A BSON string ends in a NUL of its own.
+        let text = event::operation_with_nul(message.message.bson()).unwrap_or(b"\0");
+        // SAFETY: a NULL length is allowed.
+        unsafe { lend_text(text, ptr::null_mut()) }
+    })
+}
+
+/// Where the change happened: "shop.orders"; only the database for an event without a collection; ""
+/// for one without a database. Borrowed, lives as long as the message. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_namespace(message: *const ms_message) -> *const c_char {
+    // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
+    unsafe { lend(message, ptr::null_mut(), |message| Some(message.namespace_text())) }
+}
+
+/// The resume token as JSON: a worker started with it as start_after goes on behind this message.
+/// Borrowed, lives as long as the message. NULL for a message that has no place in the stream, and
+/// for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_resume_token(message: *const ms_message) -> *const c_char {
+    // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
+    unsafe { lend(message, ptr::null_mut(), Message::resume_token_text) }
+}
+
+/// The name of the worker that read the message. Borrowed, lives as long as the message. NULL for
+/// NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_worker(message: *const ms_message) -> *const c_char {
+    // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
+    unsafe { lend(message, ptr::null_mut(), |message| Some(message.worker_text())) }
+}
+
+/// Says that you are done with the message. In any order, twice without harm, also after its worker
+/// and buffer are gone. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_ack(message: *const ms_message) {
+    plain((), || {
+        // SAFETY: NULL or a live message, as the C API asks for.
+        if let Some(message) = unsafe { borrow(message) } {
+            message.message.ack();
+        }
+    });
+}
+
+/// Releases a message from ms_buffer_recv_message; one that is not acked stays so. Not for messages
+/// of a batch. NULL does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_free(message: *mut ms_message) {
+    // SAFETY: NULL or a message that is used no more, as the C API asks for.
+    unsafe { free(message) }
+}

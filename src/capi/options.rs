@@ -1,0 +1,49 @@
+//! `ms_options`: a worker's settings, by name.
+
+use std::ffi::c_char;
+use std::ptr;
+
+use crate::capi::boundary::{free, give, output, plain, required_text, status};
+use crate::capi::error::ms_error;
+use crate::capi::status::{MS_OK, ms_status};
+use crate::options::Options;
+
+/// A worker's settings. Use one from one thread at a time; it may serve for any number of workers,
+/// each of which copies what it needs.
+pub struct ms_options {
+    pub(crate) options: Options,
+}
+
+/// Options with every default. Yours: release them with ms_options_free. NULL only on a bug.
+#[unsafe(no_mangle)]
+pub extern "C" fn ms_options_new() -> *mut ms_options {
+    plain(ptr::null_mut(), || give(ms_options { options: Options::new() }))
+}
+
+/// Sets one option, see the MS_OPT macros; the last value set holds. Name and value are copied.
+///
+/// MS_OK; MS_ERR_ARGUMENT for an unknown name, a bad value, NULL or text that is not UTF-8, with an
+/// error text that names the option and what it takes; the options are then as before. What can only
+/// be checked when every option is known is checked by ms_worker_start.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_options_set(
+    options: *mut ms_options,
+    name: *const c_char,
+    value: *const c_char,
+    error: *mut *mut ms_error,
+) -> ms_status {
+    // SAFETY: each is NULL or valid, as the C API asks for, and the options are this thread's now.
+    status(error, || unsafe {
+        let name = required_text(name, "the option's name")?;
+        let value = required_text(value, &format!("the value of option {name}"))?;
+        output(options, "options")?.options.set(name, value)?;
+        Ok(MS_OK)
+    })
+}
+
+/// Releases options. NULL does nothing. Workers that were started with them are not affected.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_options_free(options: *mut ms_options) {
+    // SAFETY: NULL or options that are used no more, as the C API asks for.
+    unsafe { free(options) }
+}

@@ -1,0 +1,79 @@
+//! `ms_status`: how a call ended.
+
+use std::ffi::c_char;
+
+use crate::error::ErrorKind;
+
+/// How a call ended: MS_OK, another way that is no error (above 0), or an error (below 0).
+pub type ms_status = i32;
+
+/// Done.
+pub const MS_OK: ms_status = 0;
+/// What was waited for has not happened within the time. Not an error.
+pub const MS_TIMEOUT: ms_status = 1;
+/// The buffer is drained, and closed or without a running worker; or the worker was stopped. Not an
+/// error.
+pub const MS_CLOSED: ms_status = 2;
+/// An argument or option is wrong. Nothing was changed or started.
+pub const MS_ERR_ARGUMENT: ms_status = -1;
+/// The call does not fit the object's state, or the system refused memory, a thread or a descriptor.
+pub const MS_ERR_STATE: ms_status = -2;
+/// The process was forked after mongostream had started its threads, which do not exist in the
+/// child.
+pub const MS_ERR_FORKED: ms_status = -3;
+/// The deployment could not be reached, or not again within retry_ms.
+pub const MS_ERR_CONNECT: ms_status = -10;
+/// The server refused the user, the password, or the privilege.
+pub const MS_ERR_AUTH: ms_status = -11;
+/// The server refused the change stream for another reason, see ms_error_server_code.
+pub const MS_ERR_SERVER: ms_status = -12;
+/// The oplog no longer reaches back to the point where the stream must go on: changes are lost.
+pub const MS_ERR_HISTORY_LOST: ms_status = -13;
+/// What is watched was dropped or renamed, and the stream was asked to stop there.
+pub const MS_ERR_INVALIDATED: ms_status = -14;
+/// A checkpoint could not be loaded or saved.
+pub const MS_ERR_CHECKPOINT: ms_status = -15;
+/// A change event is larger than the server can send.
+pub const MS_ERR_OVERSIZED: ms_status = -16;
+/// A bug: code of the library panicked. The process goes on.
+pub const MS_ERR_PANIC: ms_status = -99;
+
+pub(crate) fn status_of(kind: ErrorKind) -> ms_status {
+    match kind {
+        ErrorKind::Argument => MS_ERR_ARGUMENT,
+        ErrorKind::State => MS_ERR_STATE,
+        ErrorKind::Forked => MS_ERR_FORKED,
+        ErrorKind::Connect => MS_ERR_CONNECT,
+        ErrorKind::Auth => MS_ERR_AUTH,
+        ErrorKind::Server => MS_ERR_SERVER,
+        ErrorKind::HistoryLost => MS_ERR_HISTORY_LOST,
+        ErrorKind::Invalidated => MS_ERR_INVALIDATED,
+        ErrorKind::Checkpoint => MS_ERR_CHECKPOINT,
+        ErrorKind::Oversized => MS_ERR_OVERSIZED,
+        ErrorKind::Panic => MS_ERR_PANIC,
+    }
+}
+
+/// The name of a status, such as "MS_ERR_CONNECT"; "MS_UNKNOWN" for a number that is none. Static,
+/// never NULL, not to be freed. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn ms_status_name(status: ms_status) -> *const c_char {
+    let name = match status {
+        MS_OK => c"MS_OK",
+        MS_TIMEOUT => c"MS_TIMEOUT",
+        MS_CLOSED => c"MS_CLOSED",
+        MS_ERR_ARGUMENT => c"MS_ERR_ARGUMENT",
+        MS_ERR_STATE => c"MS_ERR_STATE",
+        MS_ERR_FORKED => c"MS_ERR_FORKED",
+        MS_ERR_CONNECT => c"MS_ERR_CONNECT",
+        MS_ERR_AUTH => c"MS_ERR_AUTH",
+        MS_ERR_SERVER => c"MS_ERR_SERVER",
+        MS_ERR_HISTORY_LOST => c"MS_ERR_HISTORY_LOST",
+        MS_ERR_INVALIDATED => c"MS_ERR_INVALIDATED",
+        MS_ERR_CHECKPOINT => c"MS_ERR_CHECKPOINT",
+        MS_ERR_OVERSIZED => c"MS_ERR_OVERSIZED",
+        MS_ERR_PANIC => c"MS_ERR_PANIC",
+        _ => c"MS_UNKNOWN",
+    };
+    name.as_ptr()
+}

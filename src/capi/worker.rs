@@ -1,0 +1,158 @@
+//! `ms_worker`: one thread that follows one change stream.
+
+use std::ffi::c_char;
+use std::ptr;
+
+use crate::capi::boundary::{
+    borrow, free, give, give_text, plain, pointer, required, required_text, status, text,
+};
+use crate::capi::buffer::{ms_buffer, wait_of};
+use crate::capi::error::ms_error;
+use crate::capi::options::ms_options;
+use crate::capi::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
+use crate::error::Result;
+use crate::worker::{Waited, Worker, WorkerState};
+
+/// One thread that follows one change stream and feeds one buffer. May be used from any thread.
+pub struct ms_worker {
+    worker: Worker,
+}
+
+/// What a worker is doing.
+pub type ms_worker_state = i32;
+
+/// It connects and opens its cursor for the first time.
+pub const MS_WORKER_STARTING: ms_worker_state = 0;
+/// Its cursor is open.
+pub const MS_WORKER_STREAMING: ms_worker_state = 1;
+/// Its cursor broke and it is opening it again, from where it was.
+pub const MS_WORKER_RECONNECTING: ms_worker_state = 2;
+/// It has ended because it was asked to.
+pub const MS_WORKER_STOPPED: ms_worker_state = 3;
+/// It has ended with a failure.
+pub const MS_WORKER_FAILED: ms_worker_state = 4;
+
+/// Starts a worker on the deployment at uri (MongoDB manual, "Connection Strings"). collection NULL:
+/// the whole database; database NULL too: the whole deployment. options may be NULL: every default.
+/// Nothing is kept of the arguments but a reference to the buffer's inside.
+///
+/// Checks every argument and option now, connects on the worker's own thread; what goes wrong there
+/// comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
+/// MS_ERR_ARGUMENT, or MS_ERR_STATE for a closed buffer, or MS_ERR_FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_worker_start(
+    uri: *const c_char,
+    database: *const c_char,
+    collection: *const c_char,
+    buffer: *mut ms_buffer,
+    options: *const ms_options,
+    error: *mut *mut ms_error,
+) -> *mut ms_worker {
+    // SAFETY: each is NULL or valid, as the C API asks for.
+    pointer(error, || unsafe {
+        let mut watch = Worker::watch(required_text(uri, "uri")?);
+        if let Some(name) = text(database, "database")? {
+            watch = watch.database(name);
+        }
+        if let Some(name) = text(collection, "collection")? {
+            watch = watch.collection(name);
+        }
+        if let Some(options) = borrow(options) {
+            watch = watch.options(&options.options);
+        }
+        let worker = watch.spawn(&required(buffer, "buffer")?.buffer)?;
+        Ok(give(ms_worker { worker }))
+    })
+}
+
+/// What the worker is doing now; MS_WORKER_STOPPED for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_worker_get_state(worker: *const ms_worker) -> ms_worker_state {
+    plain(MS_WORKER_STOPPED, || {
+        // SAFETY: NULL or a live worker, as the C API asks for.
+        let Some(worker) = (unsafe { borrow(worker) }) else { return MS_WORKER_STOPPED };
+        match worker.worker.state() {
+            WorkerState::Starting => MS_WORKER_STARTING,
+            WorkerState::Streaming => MS_WORKER_STREAMING,
+            WorkerState::Reconnecting => MS_WORKER_RECONNECTING,
+            WorkerState::Stopped => MS_WORKER_STOPPED,
+            WorkerState::Failed => MS_WORKER_FAILED,
+        }
+    })
+}
+
+/// Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the cursor has
+/// been open once: every later change will be delivered. Stays true afterwards.
+///
+/// MS_OK; MS_TIMEOUT; MS_CLOSED if the worker was stopped before; or why it failed (the failure still
+/// comes through the buffer as well).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_worker_wait_ready(
+    worker: *const ms_worker,
+    timeout_ms: i64,
+    error: *mut *mut ms_error,
+) -> ms_status {
+    status(error, || {
+        // SAFETY: NULL or a live worker, as the C API asks for.
+        let worker = unsafe { required(worker, "worker") }?;
+        Ok(status_of_wait(worker.worker.wait_ready_until(wait_of(timeout_ms))?))
+    })
+}
+
+fn status_of_wait(waited: Waited) -> ms_status {
+    match waited {
+        Waited::Done => MS_OK,
+        Waited::Timeout => MS_TIMEOUT,
+        Waited::Stopped => MS_CLOSED,
+    }
+}
+
+/// Asks the worker to stop; never waits. What it has put into the buffer stays there. Stopping twice,
+/// or NULL, does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_worker_stop(worker: *mut ms_worker) {
+    plain((), || {
+        // SAFETY: NULL or a live worker, as the C API asks for.
+        if let Some(worker) = unsafe { borrow(worker) } {
+            worker.worker.stop();
+        }
+    });
+}
+
+/// Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the worker has
+/// ended. It does not ask it to.
+///
+/// MS_OK; MS_TIMEOUT; or why the worker failed (the failure still comes through the buffer as well).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_worker_join(
+    worker: *mut ms_worker,
+    timeout_ms: i64,
+    error: *mut *mut ms_error,
+) -> ms_status {
+    status(error, || {
+        // SAFETY: NULL or a live worker, as the C API asks for.
+        let worker = unsafe { required(worker, "worker") }?;
+        Ok(status_of_wait(worker.worker.join_until(wait_of(timeout_ms))?))
+    })
+}
+
+/// The resume token (JSON) up to which every message is acked: a worker started with it as
+/// start_after goes on there. Before the first ack it is the token with which the stream was opened.
+/// Yours: release it with ms_string_free. NULL before the stream was open, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_worker_resume_token(worker: *const ms_worker) -> *mut c_char {
+    plain(ptr::null_mut(), || {
+        // SAFETY: NULL or a live worker, as the C API asks for.
+        let token = unsafe { borrow(worker) }.and_then(|worker| worker.worker.resume_token());
+        let given: Result<_> = token.map_or(Ok(ptr::null_mut()), |token| give_text(&token));
+        given.unwrap_or(ptr::null_mut())
+    })
+}
+
+/// Stops the worker and lets it go; never waits. The buffer may be freed before or after it. NULL
+/// does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_worker_free(worker: *mut ms_worker) {
+    // SAFETY: NULL or a worker that is used no more, as the C API asks for.
+    unsafe { free(worker) }
+}

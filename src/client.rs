@@ -1,0 +1,150 @@
+//! One driver client a URI, shared by its workers, and the threads that carry its input and output.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::error::Result as DriverResult;
+use mongodb::event::EventHandler;
+use mongodb::event::sdam::SdamEvent;
+use mongodb::options::{ClientOptions, DriverInfo};
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Origin;
+use crate::uri::Uri;
+
+struct Io {
+    runtime: Runtime,
+    origin: Origin,
+}
+
+/// The runtime that drives every connection of the process. It is never shut down: a dropped cursor
+/// still sends its killCursors.
+fn runtime() -> Result<&'static Runtime> {
+    static IO: OnceLock<Result<Io>> = OnceLock::new();
+    let io = IO.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).thread_name("mongostream-io").enable_all();
+        let runtime = with_signals_blocked(|| builder.build()).map_err(|error| {
+            Error::new(
+                ErrorKind::State,
+                format!("cannot start the threads for network I/O: {error}"),
+            )
+        })?;
+        Ok(Io { runtime, origin: Origin::here() })
+    });
+    let io = io.as_ref().map_err(Clone::clone)?;
+    io.origin.check()?;
+    Ok(&io.runtime)
+}
+
+/// Starts threads in which every signal is blocked: signals are the host program's, and a thread
+/// inherits its mask from the one that starts it.
+pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigSet, SigmaskHow};
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+        let started = start();
+        if let Ok(before) = before {
+            // Cannot fail: the set came from the system.
+            let _ = before.thread_set_mask();
+        }
+        started
+    }
+    #[cfg(not(unix))]
+    start()
+}
+
+/// A deployment that is being watched: its URI, its client, what is known of its servers.
+pub(crate) struct Deployment {
+    uri: Uri,
+    runtime: &'static Runtime,
+    client: OnceCell<Client>,
+    /// The newest wire version that a server has told, 0 before.
+    wire_version: Arc<AtomicI32>,
+}
+
+impl Deployment {
+    /// The process's one object for this URI. Connects nothing.
+    pub(crate) fn of(uri: Uri) -> Result<Arc<Self>> {
+        static DEPLOYMENTS: Mutex<Option<HashMap<String, Weak<Deployment>>>> = Mutex::new(None);
+        // First of all: in a forked child the lock below may be held for ever.
+        let runtime = runtime()?;
+        let mut deployments = DEPLOYMENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let deployments = deployments.get_or_insert_default();
+        if let Some(known) = deployments.get(uri.text()).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        deployments.retain(|_, deployment| deployment.strong_count() > 0);
+        let deployment =
+            Arc::new(Self { uri, runtime, client: OnceCell::new(), wire_version: Arc::default() });
+        deployments.insert(deployment.uri.text().to_owned(), Arc::downgrade(&deployment));
+        Ok(deployment)
+    }
+
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    pub(crate) fn runtime(&self) -> &'static Runtime {
+        self.runtime
+    }
+
+    pub(crate) fn wire_version(&self) -> Option<i32> {
+        Some(self.wire_version.load(Ordering::Relaxed)).filter(|version| *version > 0)
+    }
+
+    /// How long the driver looks for a server, by the URI or its default
+    /// (server selection specification, `serverSelectionTimeoutMS`).
+    pub(crate) fn server_selection_timeout(&self) -> Duration {
+        self.uri.parsed().server_selection_timeout.unwrap_or(Duration::from_secs(30))
+    }
+
+    /// The client, made by the first caller; the others wait for it.
+    pub(crate) async fn client(&self) -> DriverResult<&Client> {
+        self.client
+            .get_or_try_init(|| async {
+                let options = ClientOptions::parse(self.uri.parsed().clone()).await?;
+                Client::with_options(self.adjust(options))
+            })
+            .await
+    }
+
+    fn adjust(&self, mut options: ClientOptions) -> ClientOptions {
+        // Every open cursor holds a connection while it waits: with the default of 10 the eleventh
+        // stream would starve, and two at a time would connect slowly.
+        options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(65_536));
+        options.max_connecting = Some(options.max_connecting.unwrap_or(0).max(64));
+        // The driver's retried aggregate forgets where a stream was; we open it again ourselves.
+        options.retry_reads = Some(false);
+        options.heartbeat_freq.get_or_insert(Duration::from_millis(500));
+        options.driver_info = Some(
+            DriverInfo::builder()
+                .name("mongostream")
+                .version(Some(env!("CARGO_PKG_VERSION").to_owned()))
+                .build(),
+        );
+        let wire_version = Arc::clone(&self.wire_version);
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
+            if let SdamEvent::ServerDescriptionChanged(event) = event
+                && let Some(version) = event.new_description.max_wire_version()
+            {
+                wire_version.store(version, Ordering::Relaxed);
+            }
+        }));
+        options
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        // The client's own clean-up needs a runtime to run on.
+        let _guard = self.runtime.enter();
+        self.client.take();
+    }
+}

@@ -1,0 +1,259 @@
+//! The change-stream cursor: open, next reply. The only place that sends commands for a stream.
+//!
+//! A task on the shared runtime reads replies one ahead of the worker: while the worker hands over
+//! one reply, the next is already requested. Never more than these two are held.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use futures_core::Stream;
+use mongodb::error::{Error as DriverError, Result as DriverResult};
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::ack::Token;
+use crate::client::Deployment;
+use crate::event;
+use crate::gate::Gate;
+use crate::options::Options;
+
+/// What is watched, and how: everything of the aggregate command but the point to go on from.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    pub(crate) database: Option<String>,
+    pub(crate) collection: Option<String>,
+    pub(crate) change_stream: Document,
+    pub(crate) stages: Vec<Document>,
+    pub(crate) batch_size: u32,
+    pub(crate) await_time: std::time::Duration,
+}
+
+impl Scope {
+    pub(crate) fn new(database: Option<&str>, collection: Option<&str>, options: &Options) -> Self {
+        let mut change_stream = options.change_stream();
+        if database.is_none() {
+            change_stream.insert("allChangesForCluster", true);
+        }
+        Self {
+            database: database.map(str::to_owned),
+            collection: collection.map(str::to_owned),
+            change_stream,
+            stages: options.pipeline.clone(),
+            batch_size: options.batch_size,
+            await_time: options.await_time,
+        }
+    }
+
+    /// "shop.orders", "shop", or "*" for the whole deployment.
+    pub(crate) fn namespace(&self) -> String {
+        match (&self.database, &self.collection) {
+            (Some(database), Some(collection)) => format!("{database}.{collection}"),
+            (Some(database), None) => database.clone(),
+            (None, _) => "*".to_owned(),
+        }
+    }
+
+    fn command(&self, start: Option<(&'static str, Bson)>) -> Document {
+        let mut change_stream = self.change_stream.clone();
+        if let Some((name, value)) = start {
+            change_stream.insert(name, value);
+        }
+        let target = self.collection.as_ref().map_or(Bson::Int32(1), |name| name.as_str().into());
+        let mut pipeline = vec![Bson::Document(doc! { "$changeStream": change_stream })];
+        pipeline.extend(self.stages.iter().cloned().map(Bson::Document));
+        doc! {
+            "aggregate": target,
+            "pipeline": pipeline,
+            // Opening returns at once, with a token and without scanning the oplog first.
+            "cursor": { "batchSize": 0 },
+            // The URI may ask for another level, which change streams refuse.
+            "readConcern": { "level": "majority" },
+        }
+    }
+
+    async fn open(
+        &self,
+        deployment: &Deployment,
+        start: Option<(&'static str, Bson)>,
+    ) -> DriverResult<RawBatchCursor> {
+        let client = deployment.client().await?;
+        let database = client.database(self.database.as_deref().unwrap_or("admin"));
+        let mut action = database
+            .run_cursor_command(self.command(start))
+            .batch_size(self.batch_size)
+            .max_time(self.await_time);
+        if let Some(criteria) = client.selection_criteria() {
+            action = action.selection_criteria(criteria.clone());
+        }
+        action.batch().await
+    }
+}
+
+/// The point to go on from, as a field of `$changeStream`.
+///
+/// `startAfter` takes every token, the one of an `invalidate` too, which `resumeAfter` refuses.
+pub(crate) fn start_after(token: &Token) -> Option<(&'static str, Bson)> {
+    let document = RawDocument::from_bytes(token).ok()?;
+    Some(("startAfter", Bson::Document(Document::try_from(document).ok()?)))
+}
+
+/// What the reading task sends to the worker.
+enum Item {
+    Reply(RawBatch),
+    Failed(DriverError),
+    /// The server has closed the cursor, and everything it had is delivered.
+    Ended,
+}
+
+/// What a worker gets next.
+pub(crate) enum Next {
+    Reply(Reply),
+    Failed(DriverError),
+    Ended,
+    /// The worker was asked to stop.
+    Stopped,
+    /// The reading task is gone without a word: it panicked.
+    Lost,
+}
+
+/// An open cursor, or one that is being opened: the first reply is the one that opened it.
+pub(crate) struct Cursor {
+    items: Receiver<Item>,
+    slots: Arc<Semaphore>,
+    task: JoinHandle<()>,
+}
+
+impl Cursor {
+    /// Returns at once.
+    pub(crate) fn open(
+        deployment: &Arc<Deployment>,
+        scope: Scope,
+        start: Option<(&'static str, Bson)>,
+    ) -> Self {
+        let (sender, items) = bounded(1);
+        let slots = Arc::new(Semaphore::new(1));
+        let reader = read(Arc::clone(deployment), scope, start, Arc::clone(&slots), sender);
+        let task = deployment.runtime().spawn(reader);
+        Self { items, slots, task }
+    }
+
+    /// Waits for the next reply, or for the stop gate.
+    pub(crate) fn next(&self, stop: &Gate) -> Next {
+        let item = select! {
+            recv(self.items) -> item => item,
+            recv(stop.opened()) -> _ => return Next::Stopped,
+        };
+        // The place that this item held is free for the next reply.
+        self.slots.add_permits(1);
+        match item {
+            Ok(Item::Reply(batch)) => match Reply::parse(batch) {
+                Ok(reply) => Next::Reply(reply),
+                Err(error) => Next::Failed(error),
+            },
+            Ok(Item::Failed(error)) => Next::Failed(error),
+            Ok(Item::Ended) => Next::Ended,
+            Err(_) => Next::Lost,
+        }
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        // Drops the driver's cursor on the runtime, which tells the server to forget it.
+        self.task.abort();
+    }
+}
+
+async fn read(
+    deployment: Arc<Deployment>,
+    scope: Scope,
+    start: Option<(&'static str, Bson)>,
+    slots: Arc<Semaphore>,
+    sender: Sender<Item>,
+) {
+    let send = |item| {
+        // Never full: a slot is taken before each item. An error means that the worker has gone.
+        let _ = sender.try_send(item);
+    };
+    let mut cursor = match scope.open(&deployment, start).await {
+        Ok(cursor) => cursor,
+        Err(error) => return send(Item::Failed(error)),
+    };
+    loop {
+        match slots.acquire().await {
+            Ok(slot) => slot.forget(),
+            Err(_) => return,
+        }
+        let next =
+            std::future::poll_fn(|context| std::pin::Pin::new(&mut cursor).poll_next(context));
+        match next.await {
+            Some(Ok(batch)) => send(Item::Reply(batch)),
+            Some(Err(error)) => return send(Item::Failed(error)),
+            None => return send(Item::Ended),
+        }
+    }
+}
+
+/// One reply of the server: its events and the token that stands behind them.
+pub(crate) struct Reply {
+    batch: RawBatch,
+    spans: Vec<Range<u32>>,
+    token: Option<Token>,
+}
+
+impl Reply {
+    fn parse(batch: RawBatch) -> DriverResult<Self> {
+        let base = batch.as_raw_document().as_bytes().as_ptr() as usize;
+        let mut spans = Vec::new();
+        for element in batch.doc_slices()? {
+            let event = match element? {
+                RawBsonRef::Document(event) => event.as_bytes(),
+                _ => {
+                    return Err(DriverError::custom("a change event is not a document".to_owned()));
+                }
+            };
+            let start = (event.as_ptr() as usize - base) as u32;
+            spans.push(start..start + event.len() as u32);
+        }
+        let token = batch
+            .as_raw_document()
+            .get_document("cursor")
+            .ok()
+            .and_then(|cursor| cursor.get_document("postBatchResumeToken").ok())
+            .map(|token| Token::from(token.as_bytes()));
+        let mut reply = Self { batch, spans, token };
+        if reply.token.is_none() {
+            reply.token = reply.last().and_then(event::resume_token).map(Token::from);
+        }
+        Ok(reply)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.batch.as_raw_document().as_bytes()
+    }
+
+    /// Where the events lie in [`bytes`](Self::bytes), in order.
+    pub(crate) fn spans(&self) -> &[Range<u32>] {
+        &self.spans
+    }
+
+    fn last(&self) -> Option<&[u8]> {
+        let span = self.spans.last()?;
+        self.bytes().get(span.start as usize..span.end as usize)
+    }
+
+    /// The token behind the last event: the reply's own (`postBatchResumeToken`), or the last
+    /// event's; `None` where the server gave neither.
+    pub(crate) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    /// The event that ends a stream is its last one.
+    pub(crate) fn invalidate_token(&self) -> Option<Token> {
+        let last = self.last()?;
+        event::is_invalidate(last).then(|| event::resume_token(last).map(Token::from)).flatten()
+    }
+}

@@ -1,0 +1,134 @@
+//! What can go wrong, as a value.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What kind of thing went wrong.
+///
+/// The C API's `ms_status` is this enum's C face, with the same meanings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument or option is wrong. Nothing was started.
+    Argument,
+    /// The call does not fit the object's state, such as starting a worker on a closed buffer.
+    State,
+    /// The process was forked after the library had started threads, which do not exist in the
+    /// child.
+    Forked,
+    /// The deployment could not be reached, or not again within `retry_ms`.
+    Connect,
+    /// The server refused the credentials or lacks a privilege for them.
+    Auth,
+    /// The server refused the change stream for another reason; see
+    /// [`Error::server_code`].
+    Server,
+    /// The server's oplog no longer reaches back to the point where the stream must go on.
+    HistoryLost,
+    /// The watched collection or database was dropped or renamed, and the stream was asked to stop
+    /// there.
+    Invalidated,
+    /// A checkpoint could not be loaded or saved.
+    Checkpoint,
+    /// A change event is larger than the server can send.
+    Oversized,
+    /// A bug: a thread of the library panicked. The process goes on.
+    Panic,
+}
+
+/// What failed, where, and what to do about it.
+///
+/// The text ([`Display`](fmt::Display)) names the deployment without its credentials. Cloning is
+/// cheap; an error may be sent to and shared between threads.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    server_code: i32,
+    retriable: bool,
+    worker: Option<String>,
+}
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            server_code: 0,
+            retriable: false,
+            worker: None,
+        }))
+    }
+
+    pub(crate) fn argument(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Argument, message)
+    }
+
+    pub(crate) fn with_server_code(self, server_code: i32) -> Self {
+        self.change(|inner| inner.server_code = server_code)
+    }
+
+    pub(crate) fn retriable(self) -> Self {
+        self.change(|inner| inner.retriable = true)
+    }
+
+    pub(crate) fn of_worker(self, name: &str) -> Self {
+        self.change(|inner| inner.worker = Some(name.to_owned()))
+    }
+
+    fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
+    }
+
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The server's error code, 0 if the error is not the server's.
+    pub fn server_code(&self) -> i32 {
+        self.0.server_code
+    }
+
+    /// Whether the same call, or the same worker started again, may succeed without a change by
+    /// you: the network or an election was the cause.
+    pub fn is_retriable(&self) -> bool {
+        self.0.retriable
+    }
+
+    /// The name of the worker that failed; `None` where the mistake is the caller's own.
+    ///
+    /// A consumer that receives an error with a worker may go on receiving; one without should
+    /// stop its loop.
+    pub fn worker(&self) -> Option<&str> {
+        self.0.worker.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("server_code", &self.0.server_code)
+            .field("retriable", &self.0.retriable)
+            .field("worker", &self.0.worker)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,72 @@
+//! MongoDB change streams as a plain blocking queue of JSON messages.
+//!
+//! ```text
+//! MongoDB ──cursor──▶ worker (OS thread) ──▶ buffer (bounded) ──recv──▶ your code
+//! ```
+//!
+//! A [`Worker`] drives one change-stream cursor on a thread of its own and feeds a [`Buffer`]. Any
+//! number of workers may feed one buffer, and any number of threads may receive from it. A full
+//! buffer makes its workers wait; nothing is dropped. A [`Message`] is one change event: its JSON is
+//! made when it is asked for.
+//!
+//! ```no_run
+//! use mongostream::{Buffer, Worker};
+//!
+//! let buffer = Buffer::new(1024);
+//! let worker = Worker::watch("mongodb://localhost:27017").database("shop").spawn(&buffer)?;
+//! for message in &buffer {
+//!     println!("{}", message?.json());
+//! }
+//! # Ok::<(), mongostream::Error>(())
+//! ```
+//!
+//! No async runtime is needed, and none of yours is used. The same library, with the same words,
+//! can be called from C and from every language that can call C: see `include/mongostream.h`.
+//!
+//! # What goes wrong, and where it shows
+//!
+//! Mistakes in arguments are reported where they are made. What happens on a worker's thread (an
+//! unreachable server, a refused password) comes through the buffer, in its place behind the
+//! messages that were read before, once. When no worker is left, the buffer is closed for its
+//! consumers as soon as it is drained, so a dead worker is never a silent hang.
+//!
+//! A broken connection or an election is no failure: the worker opens its cursor again behind the
+//! last event it has read.
+//!
+//! # Where to go on after a restart
+//!
+//! A consumer says with [`Message::ack`] that it is done with a message. [`Worker::resume_token`] is
+//! the point up to which everything is acknowledged; a worker that is started there
+//! ([`Start::StartAfter`]) skips nothing.
+//!
+//! # The way of an event through the code
+//!
+//! `client` → `cursor` → `worker` → `buffer` → `message` → [`json`].
+
+mod ack;
+mod buffer;
+mod client;
+mod cursor;
+mod element;
+mod error;
+mod event;
+mod fork;
+mod gate;
+pub mod json;
+mod message;
+mod options;
+mod resume;
+mod uri;
+#[cfg(unix)]
+mod wakeup;
+mod worker;
+
+#[allow(unsafe_code)]
+pub mod capi;
+
+pub use crate::buffer::{Buffer, Iter, Received};
+pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::json::{ExtendedJson, Format};
+pub use crate::message::{Batch, Message};
+pub use crate::options::{FullDocument, OPTIONS, OptionInfo, Options, Start};
+pub use crate::worker::{Waited, Watch, Worker, WorkerState};

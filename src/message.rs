@@ -1,0 +1,370 @@
+//! What a consumer holds: one message, or a batch of them.
+//!
+//! Messages made from one server reply share its memory; nothing is parsed or copied until a
+//! consumer asks. A large reply is copied in small groups instead, so that one message kept for
+//! long never keeps 16 MB alive (see [`Events::SHARE_LIMIT`]).
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::ack::{AckSequence, Token};
+use crate::cursor::Reply;
+use crate::event;
+use crate::json::{self, ExtendedJson, Format};
+
+/// What a message knows of the worker that read it.
+pub(crate) struct Source {
+    pub(crate) name: Text,
+    pub(crate) format: Format,
+    pub(crate) json: ExtendedJson,
+    acks: Mutex<AckSequence>,
+}
+
+impl Source {
+    pub(crate) fn new(name: &str, format: Format, json: ExtendedJson) -> Self {
+        Self { name: Text::new(name.to_owned()), format, json, acks: Mutex::default() }
+    }
+
+    pub(crate) fn acks(&self) -> MutexGuard<'_, AckSequence> {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Text that can be handed to C as it is: it ends in a NUL, which its Rust face does not show.
+pub(crate) struct Text(String);
+
+impl Text {
+    pub(crate) fn new(mut text: String) -> Self {
+        text.push('\0');
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0[..self.0.len() - 1]
+    }
+
+    pub(crate) fn with_nul(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// Change events that lie in one piece of memory, in the order of the stream.
+pub(crate) struct Events {
+    source: Arc<Source>,
+    memory: Memory,
+    spans: Vec<Range<u32>>,
+    /// The sequence number of the first event, see [`AckSequence`].
+    first: u64,
+}
+
+enum Memory {
+    Shared(Arc<Reply>),
+    Copied(Vec<u8>),
+}
+
+impl Events {
+    /// Replies up to this many bytes are shared by their messages, larger ones are copied in
+    /// groups of a quarter of it.
+    const SHARE_LIMIT: usize = 4 << 20;
+
+    /// The events of a reply, as one piece or as several, made one after the other.
+    pub(crate) fn of_reply(
+        source: &Arc<Source>,
+        reply: Reply,
+        first: u64,
+    ) -> impl Iterator<Item = Arc<Events>> {
+        let shared = reply.bytes().len() <= Self::SHARE_LIMIT;
+        let reply = Arc::new(reply);
+        let source = Arc::clone(source);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let rest = reply.spans().get(at..).filter(|rest| !rest.is_empty())?;
+            let start = rest[0].start;
+            let (memory, spans) = if shared {
+                (Memory::Shared(Arc::clone(&reply)), rest.to_vec())
+            } else {
+                let limit = start as usize + Self::SHARE_LIMIT / 4;
+                let count = rest.partition_point(|span| span.end as usize <= limit).max(1);
+                let bytes = &reply.bytes()[start as usize..rest[count - 1].end as usize];
+                let spans = rest[..count].iter().map(|s| s.start - start..s.end - start).collect();
+                (Memory::Copied(bytes.to_vec()), spans)
+            };
+            let events =
+                Events { source: Arc::clone(&source), memory, spans, first: first + at as u64 };
+            at += events.len();
+            Some(Arc::new(events))
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
+        let mut spans = Vec::new();
+        let mut at = 0;
+        for document in documents {
+            spans.push(at..at + document.len() as u32);
+            at += document.len() as u32;
+        }
+        let source = Arc::new(Source::new("test", Format::Oplog, ExtendedJson::Relaxed));
+        Arc::new(Events { source, memory: Memory::Copied(documents.concat()), spans, first })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    pub(crate) fn size(&self, index: usize) -> usize {
+        self.spans[index].len()
+    }
+
+    fn bson(&self, index: usize) -> &[u8] {
+        let span = &self.spans[index];
+        let bytes = match &self.memory {
+            Memory::Shared(reply) => reply.bytes(),
+            Memory::Copied(bytes) => bytes,
+        };
+        &bytes[span.start as usize..span.end as usize]
+    }
+
+    /// The resume token of one event.
+    pub(crate) fn token(&self, index: usize) -> Option<Token> {
+        event::resume_token(self.bson(index)).map(Token::from)
+    }
+
+    fn write_json(&self, index: usize, out: &mut String) {
+        json::write_message(out, self.bson(index), self.source.format, self.source.json);
+    }
+
+    fn ack(self: &Arc<Self>, range: Range<usize>) {
+        self.source.acks().ack(self.first + range.start as u64, range.len(), self, range.start);
+    }
+}
+
+/// Neighbouring events: what moves through the buffer.
+pub(crate) struct Piece {
+    pub(crate) events: Arc<Events>,
+    pub(crate) range: Range<usize>,
+}
+
+impl Piece {
+    /// Takes up to `max` events off the front, with their bytes.
+    pub(crate) fn split_front(&mut self, max: usize) -> (Piece, usize) {
+        let end = self.range.end.min(self.range.start.saturating_add(max));
+        let taken = Piece { events: Arc::clone(&self.events), range: self.range.start..end };
+        self.range.start = end;
+        let bytes = taken.range.clone().map(|index| taken.events.size(index)).sum();
+        (taken, bytes)
+    }
+
+    fn messages(&self) -> impl Iterator<Item = Message> {
+        self.range.clone().map(|index| Message::new(Arc::clone(&self.events), index))
+    }
+}
+
+/// One change event, as a consumer holds it.
+///
+/// Texts are made when they are first asked for and then kept. A message outlives its buffer and
+/// its worker. It may be sent to and shared between threads; dropping it without
+/// [`ack`](Self::ack) leaves it unacknowledged.
+pub struct Message {
+    events: Arc<Events>,
+    index: usize,
+    json: OnceLock<Text>,
+    namespace: OnceLock<Text>,
+    resume_token: OnceLock<Option<Text>>,
+}
+
+impl Message {
+    pub(crate) fn new(events: Arc<Events>, index: usize) -> Self {
+        Self {
+            events,
+            index,
+            json: OnceLock::new(),
+            namespace: OnceLock::new(),
+            resume_token: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn of_piece(piece: Piece) -> Self {
+        Self::new(piece.events, piece.range.start)
+    }
+
+    /// The message as JSON, on one line, in the worker's `format` and `json`.
+    ///
+    /// The shapes are described in [`json`](crate::json).
+    pub fn json(&self) -> &str {
+        self.json_text().as_str()
+    }
+
+    pub(crate) fn json_text(&self) -> &Text {
+        self.json.get_or_init(|| {
+            let mut text = String::new();
+            self.write_json(&mut text);
+            Text::new(text)
+        })
+    }
+
+    /// Appends the JSON to `out` without keeping it in the message: the cheapest way for a consumer
+    /// that reuses its buffer.
+    pub fn write_json(&self, out: &mut String) {
+        self.events.write_json(self.index, out);
+    }
+
+    /// The server's change event, raw BSON.
+    pub fn bson(&self) -> &[u8] {
+        self.events.bson(self.index)
+    }
+
+    /// The operation type: `"insert"`, `"update"`, ... as the server names it (MongoDB manual,
+    /// "Change Events").
+    pub fn operation(&self) -> &str {
+        event::operation(self.bson())
+    }
+
+    /// Where the change happened: `"shop.orders"`, only the database for an event without a
+    /// collection, empty for one without a database.
+    pub fn namespace(&self) -> &str {
+        self.namespace_text().as_str()
+    }
+
+    pub(crate) fn namespace_text(&self) -> &Text {
+        self.namespace.get_or_init(|| {
+            let mut text = String::new();
+            event::write_namespace(self.bson(), &mut text);
+            Text::new(text)
+        })
+    }
+
+    /// The resume token as JSON: with [`Start::StartAfter`](crate::Start::StartAfter) a new worker
+    /// goes on behind this message. `None` for a message that has no place in the stream.
+    pub fn resume_token(&self) -> Option<&str> {
+        self.resume_token_text().map(Text::as_str)
+    }
+
+    pub(crate) fn resume_token_text(&self) -> Option<&Text> {
+        self.resume_token
+            .get_or_init(|| {
+                self.events.token(self.index).map(|token| Text::new(json_of_token(&token)))
+            })
+            .as_ref()
+    }
+
+    /// The name of the worker that read this message.
+    pub fn worker(&self) -> &str {
+        self.worker_text().as_str()
+    }
+
+    pub(crate) fn worker_text(&self) -> &Text {
+        &self.events.source.name
+    }
+
+    /// Says that the consumer is done with this message.
+    ///
+    /// From any thread, in any order, twice without harm, also after the buffer and the worker are
+    /// gone. A worker's [`resume_token`](crate::Worker::resume_token) moves over a message when it
+    /// and everything before it is acknowledged.
+    pub fn ack(&self) {
+        self.events.ack(self.index..self.index + 1);
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("worker", &self.worker())
+            .field("operation", &self.operation())
+            .field("namespace", &self.namespace())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Canonical, so that every token comes back as it was.
+pub(crate) fn json_of_token(token: &[u8]) -> String {
+    let mut text = String::new();
+    json::write_document(&mut text, token, ExtendedJson::Canonical);
+    text
+}
+
+/// Several messages, received with one call.
+///
+/// May be sent to and shared between threads.
+pub struct Batch {
+    pieces: Vec<Piece>,
+    messages: OnceLock<Box<[Message]>>,
+    json_lines: OnceLock<Text>,
+}
+
+impl Batch {
+    pub(crate) fn new(pieces: Vec<Piece>) -> Self {
+        Self { pieces, messages: OnceLock::new(), json_lines: OnceLock::new() }
+    }
+
+    /// How many messages it holds, at least one.
+    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.range.len()).sum()
+    }
+
+    /// The messages, in the order in which they were read.
+    pub fn messages(&self) -> &[Message] {
+        self.messages.get_or_init(|| self.make_messages().collect())
+    }
+
+    pub(crate) fn make_messages(&self) -> impl Iterator<Item = Message> {
+        self.pieces.iter().flat_map(Piece::messages)
+    }
+
+    /// One message; `None` past the end.
+    pub fn get(&self, index: usize) -> Option<&Message> {
+        self.messages().get(index)
+    }
+
+    /// All messages as JSON, each followed by a newline.
+    pub fn json_lines(&self) -> &str {
+        self.json_lines_text().as_str()
+    }
+
+    pub(crate) fn json_lines_text(&self) -> &Text {
+        self.json_lines.get_or_init(|| {
+            let mut text = String::new();
+            for piece in &self.pieces {
+                for index in piece.range.clone() {
+                    piece.events.write_json(index, &mut text);
+                    text.push('\n');
+                }
+            }
+            Text::new(text)
+        })
+    }
+
+    /// Acknowledges every message of the batch, see [`Message::ack`].
+    pub fn ack(&self) {
+        for piece in &self.pieces {
+            piece.events.ack(piece.range.clone());
+        }
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = &'a Message;
+    type IntoIter = std::slice::Iter<'a, Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages().iter()
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = Message;
+    type IntoIter = std::vec::IntoIter<Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages();
+        self.messages.into_inner().unwrap_or_default().into_vec().into_iter()
+    }
+}

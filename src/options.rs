@@ -1,0 +1,448 @@
+//! Every setting of a worker, once: its name, its values, its default, its check, its text.
+//!
+//! [`OPTIONS`] is the one table. It feeds [`Options::set`] (and so the C API), the `MS_OPT_*` macros
+//! of the header and the documentation; the typed setters of [`Watch`](crate::Watch) end in the same
+//! fields and the same checks.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+
+use crate::error::{Error, Result};
+use crate::json::{self, ExtendedJson, Format};
+
+/// Where a stream begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the first change after the cursor was opened.
+    #[default]
+    Now,
+    /// With the first change at or after a cluster time (MongoDB manual, `$changeStream`,
+    /// `startAtOperationTime`).
+    Time {
+        /// Seconds since 1970-01-01 UTC.
+        seconds: u32,
+        /// The ordinal within the second; 0 is the whole second.
+        increment: u32,
+    },
+    /// Behind the event with this resume token, JSON as [`Message::resume_token`] gives it
+    /// (`resumeAfter`: the server refuses the token of an `invalidate`).
+    ///
+    /// [`Message::resume_token`]: crate::Message::resume_token
+    ResumeAfter(String),
+    /// As `ResumeAfter`, and takes the token of an `invalidate` too (`startAfter`).
+    StartAfter(String),
+}
+
+impl Start {
+    /// At the beginning of a second, seconds since 1970-01-01 UTC, inclusive.
+    pub fn at(seconds: u32) -> Self {
+        Start::Time { seconds, increment: 0 }
+    }
+}
+
+/// Which version of a changed document the server sends along with an update
+/// (MongoDB manual, `$changeStream`, `fullDocument`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FullDocument {
+    /// None for updates; inserts and replaces always carry theirs.
+    #[default]
+    Default,
+    /// The document as it is when the event is read: it may be newer than the event, or null.
+    UpdateLookup,
+    /// The document right after the change if the server has it (6.0, with pre- and post-images).
+    WhenAvailable,
+    /// As `WhenAvailable`, and the stream fails where the server does not have it.
+    Required,
+}
+
+impl FullDocument {
+    const NAMES: [(&'static str, FullDocument); 4] = [
+        ("default", FullDocument::Default),
+        ("updateLookup", FullDocument::UpdateLookup),
+        ("whenAvailable", FullDocument::WhenAvailable),
+        ("required", FullDocument::Required),
+    ];
+}
+
+/// A worker's settings, by name or typed.
+///
+/// May be used for any number of workers; each copies what it needs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) name: Option<String>,
+    pub(crate) start_at_time: Option<(u32, u32)>,
+    pub(crate) resume_after: Option<Document>,
+    pub(crate) start_after: Option<Document>,
+    pub(crate) pipeline: Vec<Document>,
+    pub(crate) full_document: FullDocument,
+    pub(crate) batch_size: u32,
+    pub(crate) await_time: Duration,
+    pub(crate) format: Format,
+    pub(crate) json: ExtendedJson,
+    pub(crate) retry: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: None,
+            start_at_time: None,
+            resume_after: None,
+            start_after: None,
+            pipeline: Vec::new(),
+            full_document: FullDocument::Default,
+            batch_size: 2000,
+            await_time: Duration::from_secs(1),
+            format: Format::Oplog,
+            json: ExtendedJson::Relaxed,
+            retry: None,
+        }
+    }
+}
+
+/// What the table says of one option.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OptionInfo {
+    /// The name that [`Options::set`] and `ms_options_set` take.
+    pub name: &'static str,
+    /// The values it takes.
+    pub values: &'static str,
+    /// The value that holds where none is set; empty: not set.
+    pub default: &'static str,
+    /// What it does.
+    pub text: &'static str,
+    set: fn(&mut Options, &str) -> Result<(), String>,
+}
+
+/// Every option there is.
+pub static OPTIONS: &[OptionInfo] = &[
+    OptionInfo {
+        name: "name",
+        values: "text",
+        default: "",
+        text: "Worker name in messages, errors and logs; where it is not set the namespace \
+               (\"shop.orders\", \"shop\" for a database, \"*\" for a deployment).",
+        set: |options, value| {
+            if value.is_empty() || value.contains('\0') {
+                return Err("a name is not empty and has no NUL".to_owned());
+            }
+            options.name = Some(value.to_owned());
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "start_at_time",
+        values: "unix seconds, or seconds:increment",
+        default: "",
+        text: "Begin with the first change at or after this cluster time. Excludes resume_after and \
+               start_after.",
+        set: |options, value| {
+            options.start_at_time = Some(parse_time(value)?);
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "resume_after",
+        values: "resume token (JSON)",
+        default: "",
+        text: "Begin behind the event with this token; the server refuses the token of an \
+               invalidate. Excludes start_at_time and start_after.",
+        set: |options, value| {
+            options.resume_after = Some(parse_token(value)?);
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "start_after",
+        values: "resume token (JSON)",
+        default: "",
+        text: "As resume_after, and takes the token of an invalidate too. Excludes start_at_time \
+               and resume_after.",
+        set: |options, value| {
+            options.start_after = Some(parse_token(value)?);
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "pipeline",
+        values: "JSON array of aggregation stages",
+        default: "[]",
+        text: "Stages that the server puts behind $changeStream, such as $match and $project. Keep \
+               the event's _id: it is the resume token.",
+        set: |options, value| {
+            options.pipeline = check_pipeline(json::parse_array_of_documents(value)?)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "full_document",
+        values: "default | updateLookup | whenAvailable | required",
+        default: "default",
+        text: "Which version of the document updates carry (MongoDB manual, $changeStream, \
+               fullDocument). whenAvailable and required need MongoDB 6.0.",
+        set: |options, value| {
+            options.full_document = one_of(&FullDocument::NAMES, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "batch_size",
+        values: "1 to 2147483647",
+        default: "2000",
+        text: "Most events in one reply of the server. Larger ones cost memory and gain nothing.",
+        set: |options, value| {
+            options.batch_size = parse_number(value, 1, i32::MAX as u64)? as u32;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "await_ms",
+        values: "1 to 2147483647",
+        default: "1000",
+        text: "Longest time in milliseconds that the server waits for an event before it answers \
+               with none. Neither delivery nor stop depends on it.",
+        set: |options, value| {
+            options.await_time = Duration::from_millis(parse_number(value, 1, i32::MAX as u64)?);
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "format",
+        values: "oplog | event",
+        default: "oplog",
+        text: "The shape of the JSON: oplog JSON, or the server's change event as it is.",
+        set: |options, value| {
+            options.format = one_of(&[("oplog", Format::Oplog), ("event", Format::Event)], value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "json",
+        values: "relaxed | canonical",
+        default: "relaxed",
+        text: "The mode of MongoDB Extended JSON v2.",
+        set: |options, value| {
+            let modes =
+                [("relaxed", ExtendedJson::Relaxed), ("canonical", ExtendedJson::Canonical)];
+            options.json = one_of(&modes, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "retry_ms",
+        values: "-1 (never) to 9223372036854775807",
+        default: "-1",
+        text: "Once the stream has been open: give up opening it again after this many milliseconds.",
+        set: |options, value| {
+            options.retry = match value {
+                "-1" => None,
+                _ => Some(Duration::from_millis(parse_number(value, 0, i64::MAX as u64)?)),
+            };
+            Ok(())
+        },
+    },
+];
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets one option by its name; the last value set holds.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) for an unknown name or a bad value, with
+    /// what the option takes. The options are as before.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
+            let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+            return Err(Error::argument(format!(
+                "there is no option {name:?}; the options are {}",
+                names.join(", ")
+            )));
+        };
+        (option.set)(self, value).map_err(|reason| {
+            Error::argument(format!("option {name} takes {}: {reason}", option.values))
+        })
+    }
+
+    /// What can only be checked when every option is known.
+    pub(crate) fn check(&self) -> Result<()> {
+        let starts = [
+            ("start_at_time", self.start_at_time.is_some()),
+            ("resume_after", self.resume_after.is_some()),
+            ("start_after", self.start_after.is_some()),
+        ];
+        let mut set = starts.iter().filter(|(_, set)| *set);
+        if let (Some((first, _)), Some((second, _))) = (set.next(), set.next()) {
+            return Err(Error::argument(format!(
+                "options {first} and {second} exclude each other: a stream has one start"
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_start(&mut self, start: &Start) -> Result<()> {
+        let mut changed =
+            Self { start_at_time: None, resume_after: None, start_after: None, ..self.clone() };
+        match start {
+            Start::Now => {}
+            Start::Time { seconds, increment } => {
+                changed.start_at_time = Some((*seconds, *increment))
+            }
+            Start::ResumeAfter(token) => changed.set("resume_after", token)?,
+            Start::StartAfter(token) => changed.set("start_after", token)?,
+        }
+        *self = changed;
+        Ok(())
+    }
+
+    /// The `$changeStream` document, without a start point.
+    pub(crate) fn change_stream(&self) -> Document {
+        let mut stage = Document::new();
+        if self.full_document != FullDocument::Default {
+            for (name, value) in FullDocument::NAMES {
+                if value == self.full_document {
+                    stage.insert("fullDocument", name);
+                }
+            }
+        }
+        stage
+    }
+
+    /// The field of `$changeStream` that the start options ask for.
+    pub(crate) fn start_field(&self) -> Option<(&'static str, bson::Bson)> {
+        if let Some((time, increment)) = self.start_at_time {
+            let time = bson::Timestamp { time, increment };
+            return Some(("startAtOperationTime", time.into()));
+        }
+        if let Some(token) = &self.resume_after {
+            return Some(("resumeAfter", token.clone().into()));
+        }
+        self.start_after.as_ref().map(|token| ("startAfter", token.clone().into()))
+    }
+}
+
+fn one_of<T: Copy>(names: &[(&str, T)], value: &str) -> Result<T, String> {
+    names
+        .iter()
+        .find(|(name, _)| *name == value)
+        .map(|(_, meaning)| *meaning)
+        .ok_or_else(|| format!("{value:?} is none of these"))
+}
+
+fn parse_number(value: &str, least: u64, most: u64) -> Result<u64, String> {
+    match value.parse::<u64>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Ok(_) => Err(format!("{value} is out of range")),
+        Err(_) => Err(format!("{value:?} is not such a number")),
+    }
+}
+
+fn parse_time(value: &str) -> Result<(u32, u32), String> {
+    let (seconds, increment) = value.split_once(':').unwrap_or((value, "0"));
+    let seconds = parse_number(seconds, 0, u64::MAX)?;
+    let increment = parse_number(increment, 0, u32::MAX.into())? as u32;
+    let seconds = u32::try_from(seconds).map_err(|_| {
+        format!("{seconds} does not fit into 32 bits; are these milliseconds instead of seconds?")
+    })?;
+    Ok((seconds, increment))
+}
+
+fn parse_token(value: &str) -> Result<Document, String> {
+    let token = json::parse_document(value)?;
+    if token.is_empty() {
+        return Err("an empty document is no resume token".to_owned());
+    }
+    Ok(token)
+}
+
+pub(crate) fn check_pipeline(stages: Vec<Document>) -> Result<Vec<Document>, String> {
+    for (index, stage) in stages.iter().enumerate() {
+        let mut names = stage.keys();
+        match (names.next(), names.next()) {
+            (Some(name), None) if name.starts_with('$') => {}
+            _ => return Err(format!("stage {index} is not a document with one $name")),
+        }
+    }
+    Ok(stages)
+}
+
+/// A stage that lets nothing through but the event that ends a stream.
+pub(crate) fn only_invalidate() -> Document {
+    doc! { "$match": { "operationType": "invalidate" } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(name: &str, value: &str) -> String {
+        Options::new().set(name, value).expect_err(value).to_string()
+    }
+
+    #[test]
+    fn every_default_is_accepted_and_is_the_default() {
+        let mut options = Options::new();
+        for option in OPTIONS.iter().filter(|option| !option.default.is_empty()) {
+            options.set(option.name, option.default).unwrap();
+        }
+        assert_eq!(format!("{options:?}"), format!("{:?}", Options::new()));
+    }
+
+    #[test]
+    fn bad_values_name_the_option_and_what_it_takes() {
+        for (name, value) in [
+            ("start_at_time", "1732264946123"),
+            ("start_at_time", "yesterday"),
+            ("start_at_time", "1:2:3"),
+            ("start_at_time", "-1"),
+            ("resume_after", "{"),
+            ("resume_after", "[]"),
+            ("start_after", "{}"),
+            ("pipeline", "{}"),
+            ("pipeline", "[1]"),
+            ("pipeline", "[{}]"),
+            ("pipeline", "[{\"match\":{}}]"),
+            ("full_document", "UpdateLookup"),
+            ("batch_size", "0"),
+            ("batch_size", "2147483648"),
+            ("await_ms", ""),
+            ("format", "xml"),
+            ("json", ""),
+            ("retry_ms", "-2"),
+            ("name", ""),
+        ] {
+            let text = message(name, value);
+            let option = OPTIONS.iter().find(|option| option.name == name).unwrap();
+            assert!(text.contains(name) && text.contains(option.values), "{text}");
+        }
+        assert!(message("start_at_time", "1732264946123").contains("milliseconds"));
+        assert!(message("shape", "x").contains("pipeline"), "names the options there are");
+    }
+
+    #[test]
+    fn a_bad_value_changes_nothing() {
+        let mut options = Options::new();
+        options.set("batch_size", "7").unwrap();
+        options.set("batch_size", "x").unwrap_err();
+        assert_eq!(options.batch_size, 7);
+    }
+
+    #[test]
+    fn two_starts_exclude_each_other() {
+        let mut options = Options::new();
+        options.set("start_at_time", "1:2").unwrap();
+        options.check().unwrap();
+        options.set("start_after", r#"{"_data":"82"}"#).unwrap();
+        let text = options.check().unwrap_err().to_string();
+        assert!(text.contains("start_at_time") && text.contains("start_after"), "{text}");
+        options.set_start(&Start::Now).unwrap();
+        options.check().unwrap();
+    }
+}

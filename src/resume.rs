@@ -1,0 +1,183 @@
+//! What a failure of the driver means for a stream: go on, or end, and with which error.
+//!
+//! The rules are those of the change streams specification ("Resumable Error"), with the terminal
+//! codes that servers are known to send; a code that is in no list ends the stream, because a stream
+//! that is opened again and again on a dead token helps nobody.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind};
+
+use crate::error::{Error, ErrorKind};
+use crate::uri::Uri;
+
+/// What the worker was doing when it failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The cursor has never been open.
+    Opening,
+    /// The cursor has been open before.
+    Reopening,
+    /// The cursor was open: a getMore failed.
+    Streaming,
+}
+
+/// The label by which servers since 4.4 say that a getMore's failure is resumable.
+const RESUMABLE_LABEL: &str = "ResumableChangeStreamError";
+
+/// Resumable codes of servers before 4.4, which set no label (change streams specification,
+/// "Resumable Error").
+const RESUMABLE_CODES: [i32; 17] =
+    [6, 7, 63, 89, 91, 133, 150, 189, 234, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436];
+
+/// Codes after which a read may be tried again (retryable reads specification, "Retryable Error").
+const RETRYABLE_READ_CODES: [i32; 13] =
+    [6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436];
+
+const CURSOR_NOT_FOUND: i32 = 43;
+const UNAUTHORIZED: i32 = 13;
+const AUTHENTICATION_FAILED: i32 = 18;
+const NOT_A_REPLICA_SET: i32 = 40573;
+const EVENT_TOO_LARGE: i32 = 10334;
+/// ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError.
+const HISTORY_LOST: [i32; 3] = [286, 136, 280];
+
+/// The wire version from which servers set the label.
+const LABEL_WIRE_VERSION: i32 = 9;
+
+/// Whether the stream may be opened again after this failure, from where it was.
+pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Option<i32>) -> bool {
+    match &*error.kind {
+        DriverErrorKind::Io(_)
+        | DriverErrorKind::ConnectionPoolCleared { .. }
+        | DriverErrorKind::ServerSelection { .. } => true,
+        DriverErrorKind::DnsResolve { .. } => phase != Phase::Opening,
+        DriverErrorKind::Command(command) if phase == Phase::Streaming => {
+            let code = command.code;
+            !is_terminal(code)
+                && (code == CURSOR_NOT_FOUND
+                    || error.contains_label(RESUMABLE_LABEL)
+                    || (wire_version.is_some_and(|version| version < LABEL_WIRE_VERSION)
+                        && RESUMABLE_CODES.contains(&code)))
+        }
+        DriverErrorKind::Command(command) => RETRYABLE_READ_CODES.contains(&command.code),
+        _ => false,
+    }
+}
+
+fn is_terminal(code: i32) -> bool {
+    HISTORY_LOST.contains(&code) || code == EVENT_TOO_LARGE
+}
+
+/// The library's error for a failure of the driver.
+pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str) -> Error {
+    let code = server_code(error).unwrap_or(0);
+    let (kind, advice) = match &*error.kind {
+        DriverErrorKind::Authentication { .. } => {
+            (ErrorKind::Auth, "; check the user, the password and authSource")
+        }
+        DriverErrorKind::Command(_) => match code {
+            AUTHENTICATION_FAILED => {
+                (ErrorKind::Auth, "; check the user, the password and authSource")
+            }
+            UNAUTHORIZED => (
+                ErrorKind::Auth,
+                "; the user needs the actions find and changeStream on what is watched",
+            ),
+            NOT_A_REPLICA_SET => (
+                ErrorKind::Server,
+                "; change streams need a replica set or a sharded cluster, this is a standalone \
+                 server",
+            ),
+            EVENT_TOO_LARGE => (ErrorKind::Oversized, ""),
+            _ if HISTORY_LOST.contains(&code) => (
+                ErrorKind::HistoryLost,
+                "; the oplog no longer holds the point to resume from: start again from now, and \
+                 read the collection anew",
+            ),
+            _ => (ErrorKind::Server, ""),
+        },
+        DriverErrorKind::Io(_)
+        | DriverErrorKind::ConnectionPoolCleared { .. }
+        | DriverErrorKind::ServerSelection { .. }
+        | DriverErrorKind::DnsResolve { .. } => (
+            ErrorKind::Connect,
+            "; check that the servers run and can be reached from here, and the URI's host names, \
+             TLS options and replicaSet",
+        ),
+        DriverErrorKind::InvalidArgument { .. } | DriverErrorKind::InvalidTlsConfig { .. } => {
+            (ErrorKind::Argument, "")
+        }
+        _ => (ErrorKind::Server, ""),
+    };
+    let text = format!("cannot {what} on {}: {}{advice}", uri.shown(), text_of(error));
+    let result = Error::new(kind, text).with_server_code(code);
+    if is_resumable(error, Phase::Reopening, None) { result.retriable() } else { result }
+}
+
+/// The server's code, also where the driver has wrapped it (an authentication failure, say).
+fn server_code(error: &DriverError) -> Option<i32> {
+    if let DriverErrorKind::Command(command) = &*error.kind {
+        return Some(command.code);
+    }
+    let source = std::error::Error::source(error)?;
+    source.downcast_ref::<DriverError>().and_then(server_code)
+}
+
+/// The driver's text without its debugging details.
+pub(crate) fn text_of(error: &DriverError) -> String {
+    match &*error.kind {
+        DriverErrorKind::Command(command) if command.code_name.is_empty() => {
+            format!("{} (code {})", command.message, command.code)
+        }
+        DriverErrorKind::Command(command) => {
+            format!("{} (code {}, {})", command.message, command.code, command.code_name)
+        }
+        DriverErrorKind::InvalidArgument { message, .. } => message.clone(),
+        kind => kind.to_string(),
+    }
+}
+
+/// Waiting times between attempts to open the cursor again: exponential, with jitter, so that many
+/// workers do not come back at the same moment.
+pub(crate) struct Backoff {
+    attempt: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    pub(crate) fn new() -> Self {
+        Self { attempt: 0 }
+    }
+
+    /// The first attempt comes at once: most broken connections are just that.
+    pub(crate) fn next(&mut self) -> Duration {
+        let attempt = self.attempt;
+        self.attempt = attempt.saturating_add(1);
+        let Some(doublings) = attempt.checked_sub(1) else { return Duration::ZERO };
+        let full = Self::FIRST.saturating_mul(1 << doublings.min(16)).min(Self::LONGEST);
+        // The standard library's hasher is seeded at random, which is random enough for this.
+        let random = RandomState::new().hash_one(attempt) % 1024;
+        full / 2 + full.mul_f64(random as f64 / 2048.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_to_its_limit_with_jitter() {
+        let mut backoff = Backoff::new();
+        assert_eq!(backoff.next(), Duration::ZERO);
+        let mut full = Backoff::FIRST;
+        for _ in 0..40 {
+            let wait = backoff.next();
+            assert!(wait >= full / 2 && wait <= full, "{wait:?} of {full:?}");
+            full = (full * 2).min(Backoff::LONGEST);
+        }
+    }
+}

@@ -1,0 +1,671 @@
+//! The worker: one OS thread that drives one cursor and feeds one buffer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{never, select};
+use mongodb::error::Error as DriverError;
+
+use crate::ack::Token;
+use crate::buffer::{Buffer, Queue, Stopped, Wait};
+use crate::client::{Deployment, with_signals_blocked};
+use crate::cursor::{self, Cursor, Next, Reply, Scope};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Origin;
+use crate::gate::Gate;
+use crate::json::{ExtendedJson, Format};
+use crate::message::{Events, Source, json_of_token};
+use crate::options::{self, FullDocument, Options, Start};
+use crate::resume::{self, Backoff, Phase};
+use crate::uri::Uri;
+
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It connects and opens its cursor for the first time.
+    Starting,
+    /// Its cursor is open.
+    Streaming,
+    /// Its cursor broke and it is opening it again, from where it was.
+    Reconnecting,
+    /// It has ended because it was asked to.
+    Stopped,
+    /// It has ended with a failure.
+    Failed,
+}
+
+impl WorkerState {
+    const ALL: [WorkerState; 5] = [
+        WorkerState::Starting,
+        WorkerState::Streaming,
+        WorkerState::Reconnecting,
+        WorkerState::Stopped,
+        WorkerState::Failed,
+    ];
+}
+
+/// How a wait with a time limit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// What was waited for has happened.
+    Done,
+    /// It has not happened within the time.
+    Timeout,
+    /// It will not happen: the worker was stopped before.
+    Stopped,
+}
+
+/// Handle to a running worker.
+///
+/// Dropping it asks the worker to stop and never waits. May be shared between threads.
+#[must_use = "dropping the handle stops the worker"]
+pub struct Worker {
+    source: Arc<Source>,
+    control: Arc<Control>,
+    origin: Origin,
+}
+
+/// What the handle and the thread share.
+struct Control {
+    stop: Arc<Gate>,
+    ready: Gate,
+    ended: Gate,
+    state: AtomicU8,
+    failure: OnceLock<Error>,
+}
+
+impl Control {
+    fn set(&self, state: WorkerState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+}
+
+impl Worker {
+    /// Describes a worker for the deployment at `uri` (MongoDB manual, "Connection Strings"); start
+    /// it with [`Watch::spawn`].
+    pub fn watch(uri: impl Into<String>) -> Watch {
+        Watch {
+            uri: uri.into(),
+            database: None,
+            collection: None,
+            options: Options::new(),
+            mistake: None,
+        }
+    }
+
+    /// The worker's name, as messages and errors carry it.
+    pub fn name(&self) -> &str {
+        self.source.name.as_str()
+    }
+
+    /// What the worker is doing now.
+    pub fn state(&self) -> WorkerState {
+        let state = self.control.state.load(Ordering::Acquire);
+        WorkerState::ALL.get(usize::from(state)).copied().unwrap_or(WorkerState::Failed)
+    }
+
+    /// Waits until the cursor has been open once: every later change will be delivered. Stays true
+    /// afterwards, whatever happens.
+    ///
+    /// # Errors
+    ///
+    /// Why the worker failed (the failure still comes through the buffer as well), or
+    /// [`ErrorKind::State`] if it was stopped before.
+    pub fn wait_ready(&self) -> Result<()> {
+        match self.wait_ready_until(Wait::ForEver)? {
+            Waited::Done | Waited::Timeout => Ok(()),
+            Waited::Stopped => Err(Error::new(
+                ErrorKind::State,
+                format!("worker {} was stopped before its cursor was open", self.name()),
+            )),
+        }
+    }
+
+    /// As [`wait_ready`](Self::wait_ready), for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Why the worker failed.
+    pub fn wait_ready_timeout(&self, timeout: Duration) -> Result<Waited> {
+        self.wait_ready_until(Wait::at_most(timeout))
+    }
+
+    pub(crate) fn wait_ready_until(&self, wait: Wait) -> Result<Waited> {
+        self.origin.check()?;
+        let Control { ready, ended, .. } = &*self.control;
+        if !ready.is_open() && !ended.is_open() {
+            let timer = match wait {
+                Wait::Not => return Ok(Waited::Timeout),
+                Wait::Until(deadline) => crossbeam_channel::at(deadline),
+                Wait::ForEver => never(),
+            };
+            select! {
+                recv(ready.opened()) -> _ => {}
+                recv(ended.opened()) -> _ => {}
+                recv(timer) -> _ => {}
+            }
+        }
+        if ready.is_open() {
+            Ok(Waited::Done)
+        } else if ended.is_open() {
+            self.failure().map_or(Ok(Waited::Stopped), Err)
+        } else {
+            Ok(Waited::Timeout)
+        }
+    }
+
+    /// Asks the worker to stop; never waits. What it has put into the buffer stays there.
+    pub fn stop(&self) {
+        if self.origin.check().is_ok() {
+            self.control.stop.open();
+        }
+    }
+
+    /// Waits until the worker has ended.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed (the failure still comes through the buffer as well).
+    pub fn join(&self) -> Result<()> {
+        self.join_until(Wait::ForEver).map(drop)
+    }
+
+    /// As [`join`](Self::join), for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<Waited> {
+        self.join_until(Wait::at_most(timeout))
+    }
+
+    pub(crate) fn join_until(&self, wait: Wait) -> Result<Waited> {
+        self.origin.check()?;
+        let ended = match wait {
+            Wait::Not => self.control.ended.is_open(),
+            Wait::Until(deadline) => self.control.ended.wait(Some(deadline)),
+            Wait::ForEver => self.control.ended.wait(None),
+        };
+        match self.failure() {
+            _ if !ended => Ok(Waited::Timeout),
+            Some(failure) => Err(failure),
+            None => Ok(Waited::Done),
+        }
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.control.failure.get().cloned()
+    }
+
+    /// The resume token (JSON) up to which every message is acknowledged: a worker started with
+    /// [`Start::StartAfter`] goes on there. Before the first acknowledgement it is the token with
+    /// which the stream was opened; `None` before that.
+    pub fn resume_token(&self) -> Option<String> {
+        self.origin.check().ok()?;
+        let token = self.source.acks().position();
+        token.map(|token| json_of_token(&token))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("name", &self.name()).field("state", &self.state()).finish()
+    }
+}
+
+/// Describes a worker: what it watches, where it begins, its options.
+///
+/// Mistakes in it are reported by [`spawn`](Self::spawn).
+#[derive(Clone)]
+#[must_use = "a worker starts with spawn"]
+pub struct Watch {
+    uri: String,
+    database: Option<String>,
+    collection: Option<String>,
+    options: Options,
+    mistake: Option<Error>,
+}
+
+impl Watch {
+    /// Watches this database only; without it the whole deployment is watched.
+    pub fn database(mut self, name: impl Into<String>) -> Self {
+        self.database = Some(name.into());
+        self
+    }
+
+    /// Watches this collection of the database only. It need not exist yet.
+    pub fn collection(mut self, name: impl Into<String>) -> Self {
+        self.collection = Some(name.into());
+        self
+    }
+
+    /// Where the stream begins; [`Start::Now`] if never called.
+    pub fn start_at(self, start: Start) -> Self {
+        self.check(|options| options.set_start(&start))
+    }
+
+    /// The worker's name in messages, errors and logs; the namespace if never called.
+    pub fn name(self, name: &str) -> Self {
+        self.option("name", name)
+    }
+
+    /// Aggregation stages that the server puts behind `$changeStream`.
+    pub fn pipeline(self, stages: impl IntoIterator<Item = bson::Document>) -> Self {
+        let stages = stages.into_iter().collect();
+        self.check(|options| {
+            options.pipeline = options::check_pipeline(stages)
+                .map_err(|reason| Error::argument(format!("pipeline: {reason}")))?;
+            Ok(())
+        })
+    }
+
+    /// Which version of the document updates carry.
+    pub fn full_document(mut self, mode: FullDocument) -> Self {
+        self.options.full_document = mode;
+        self
+    }
+
+    /// Most events in one reply of the server.
+    pub fn batch_size(self, events: u32) -> Self {
+        self.option("batch_size", &events.to_string())
+    }
+
+    /// Longest time that the server waits for an event before it answers with none, in whole
+    /// milliseconds.
+    pub fn await_time(self, time: Duration) -> Self {
+        self.option("await_ms", &time.as_millis().to_string())
+    }
+
+    /// The shape of the JSON.
+    pub fn format(mut self, format: Format) -> Self {
+        self.options.format = format;
+        self
+    }
+
+    /// The mode of Extended JSON.
+    pub fn extended_json(mut self, mode: ExtendedJson) -> Self {
+        self.options.json = mode;
+        self
+    }
+
+    /// Once the stream has been open: give up opening it again after this time. Without it the
+    /// worker never gives up.
+    pub fn retry_for(mut self, time: Duration) -> Self {
+        self.options.retry = Some(time);
+        self
+    }
+
+    /// Sets an option by its name, see [`OPTIONS`](crate::OPTIONS).
+    pub fn option(self, name: &str, value: &str) -> Self {
+        self.check(|options| options.set(name, value))
+    }
+
+    /// Replaces all options.
+    pub fn options(mut self, options: &Options) -> Self {
+        self.options = options.clone();
+        self
+    }
+
+    /// The first mistake is the one that is reported.
+    fn check(mut self, change: impl FnOnce(&mut Options) -> Result<()>) -> Self {
+        if let Err(error) = change(&mut self.options) {
+            self.mistake.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Checks everything that can be checked without a server, and starts the worker. It connects on
+    /// its own thread; what goes wrong there comes through the buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed
+    /// buffer or where the system gives no thread.
+    pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        let uri = Uri::parse(&self.uri)?;
+        check_namespace(self.database.as_deref(), self.collection.as_deref())?;
+        self.options.check()?;
+
+        let scope = Scope::new(self.database.as_deref(), self.collection.as_deref(), &self.options);
+        let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
+        let source = Arc::new(Source::new(&name, self.options.format, self.options.json));
+        let control = Arc::new(Control {
+            stop: Arc::new(Gate::new()),
+            ready: Gate::new(),
+            ended: Gate::new(),
+            state: AtomicU8::new(WorkerState::Starting as u8),
+            failure: OnceLock::new(),
+        });
+        let deployment = Deployment::of(uri)?;
+        let queue = Arc::clone(buffer.queue());
+        queue.attach(&control.stop)?;
+        let thread = Thread {
+            deployment,
+            scope,
+            options: self.options,
+            source: Arc::clone(&source),
+            queue: Arc::clone(&queue),
+            control: Arc::clone(&control),
+        };
+        let builder = std::thread::Builder::new().name("mongostream".to_owned());
+        if let Err(error) = with_signals_blocked(|| builder.spawn(move || thread.main())) {
+            queue.detach(None);
+            return Err(Error::new(
+                ErrorKind::State,
+                format!("cannot start a thread for worker {name}: {error}"),
+            ));
+        }
+        Ok(Worker { source, control, origin: Origin::here() })
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the URI: it may hold a password.
+        f.debug_struct("Watch")
+            .field("database", &self.database)
+            .field("collection", &self.collection)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// MongoDB manual, "MongoDB Limits and Thresholds", "Naming Restrictions".
+fn check_namespace(database: Option<&str>, collection: Option<&str>) -> Result<()> {
+    const NOT_IN_DATABASE: [char; 7] = ['/', '\\', '.', ' ', '"', '$', '\0'];
+    if let Some(name) = database
+        && (name.is_empty() || name.len() > 63 || name.contains(NOT_IN_DATABASE))
+    {
+        return Err(Error::argument(format!(
+            "{name:?} is not a database name: it has 1 to 63 bytes and none of / \\ . \" $, space \
+             and NUL"
+        )));
+    }
+    if let Some(name) = collection {
+        if database.is_none() {
+            return Err(Error::argument(format!("collection {name:?} needs a database beside it")));
+        }
+        if name.is_empty()
+            || name.contains(['$', '\0'])
+            || name.starts_with('.')
+            || name.ends_with('.')
+        {
+            return Err(Error::argument(format!(
+                "{name:?} is not a collection name: it is not empty, has no $ and no NUL, and \
+                 neither begins nor ends with a dot"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The worker's own thread.
+struct Thread {
+    deployment: Arc<Deployment>,
+    scope: Scope,
+    options: Options,
+    source: Arc<Source>,
+    queue: Arc<Queue>,
+    control: Arc<Control>,
+}
+
+/// Why a cursor is followed no longer.
+enum End {
+    Stopped,
+    Failed(Error),
+    Broken(DriverError, Phase),
+    /// The server closed the cursor.
+    Dead {
+        /// The token of the `invalidate`, if it came through.
+        invalidate: Option<Token>,
+        /// Where the stream was before the reply with which the cursor died.
+        before: Position,
+    },
+}
+
+impl From<Stopped> for End {
+    fn from(Stopped: Stopped) -> Self {
+        End::Stopped
+    }
+}
+
+impl Thread {
+    fn main(self) {
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| self.run()));
+        let failure = result.unwrap_or_else(|panic| Some(self.panicked(&*panic)));
+        let failure = failure.map(|failure| failure.of_worker(self.source.name.as_str()));
+        match &failure {
+            None => log::info!("worker {} has stopped", self.source.name.as_str()),
+            Some(error) => log::error!("worker {} failed: {error}", self.source.name.as_str()),
+        }
+        let Self { deployment, queue, control, .. } = self;
+        // The last worker of a URI gives up its client before it is seen as ended.
+        drop(deployment);
+        control.set(if failure.is_some() { WorkerState::Failed } else { WorkerState::Stopped });
+        if let Some(failure) = &failure {
+            // Cannot be set already: this is the only place.
+            let _ = control.failure.set(failure.clone());
+        }
+        queue.detach(failure);
+        control.ended.open();
+    }
+
+    fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> Error {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no text");
+        self.bug(text)
+    }
+
+    fn bug(&self, text: &str) -> Error {
+        Error::new(
+            ErrorKind::Panic,
+            format!(
+                "a thread of the stream on {} panicked ({text}); this is a bug in mongostream, \
+                 please report it",
+                self.deployment.uri().shown()
+            ),
+        )
+    }
+
+    /// Follows one cursor after the other until the worker is stopped or fails.
+    fn run(&self) -> Option<Error> {
+        let mut position = Position(self.options.start_field());
+        let mut trouble = Trouble::new();
+        loop {
+            let start = position.0.clone();
+            let cursor = Cursor::open(&self.deployment, self.scope.clone(), start);
+            let end = self.follow(&cursor, &mut position, &mut trouble);
+            drop(cursor);
+            let cause = match end {
+                End::Stopped => return None,
+                End::Failed(error) => return Some(error),
+                End::Broken(error, phase) => match self.judge(&error, phase, &mut trouble) {
+                    Ok(()) => resume::text_of(&error),
+                    Err(failure) => return Some(failure),
+                },
+                End::Dead { invalidate: Some(token), .. } => self.pass(&token, &mut position),
+                End::Dead { invalidate: None, before } => match self.find_invalidate(&before) {
+                    Ok(Some(token)) => self.pass(&token, &mut position),
+                    Ok(None) => "the server closed the cursor".to_owned(),
+                    Err(Stopped) => return None,
+                },
+            };
+            if self.control.ready.is_open() {
+                self.control.set(WorkerState::Reconnecting);
+            }
+            let wait = trouble.backoff.next();
+            log::warn!(
+                "worker {}: {cause}; opening the stream again in {} ms",
+                self.source.name.as_str(),
+                wait.as_millis()
+            );
+            if self.control.stop.wait(Some(Instant::now() + wait)) {
+                return None;
+            }
+        }
+    }
+
+    /// Hands over what one cursor delivers, for as long as it lives.
+    fn follow(&self, cursor: &Cursor, position: &mut Position, trouble: &mut Trouble) -> End {
+        let mut invalidate = None;
+        let mut before = position.clone();
+        let mut opened = false;
+        loop {
+            let reply = match cursor.next(&self.control.stop) {
+                Next::Reply(reply) => reply,
+                Next::Stopped => return End::Stopped,
+                Next::Failed(error) => {
+                    let phase = match () {
+                        () if opened => Phase::Streaming,
+                        () if self.control.ready.is_open() => Phase::Reopening,
+                        () => Phase::Opening,
+                    };
+                    return End::Broken(error, phase);
+                }
+                Next::Ended => return End::Dead { invalidate, before },
+                Next::Lost => return End::Failed(self.bug("the task that reads its replies")),
+            };
+            if let Some(token) = reply.token() {
+                before = position.clone();
+                position.move_to(token);
+            }
+            if let Some(token) = reply.invalidate_token() {
+                invalidate = Some(token);
+            }
+            let first = self.register(&reply);
+            if opened {
+                // Only a reply behind the opening one shows that the stream works again.
+                trouble.over();
+            } else {
+                opened = true;
+                self.opened();
+            }
+            for events in Events::of_reply(&self.source, reply, first) {
+                if let Err(Stopped) = self.queue.push(&events, &self.control.stop) {
+                    return End::Stopped;
+                }
+            }
+        }
+    }
+
+    /// Gives the reply's events their numbers, and its token its place behind them.
+    fn register(&self, reply: &Reply) -> u64 {
+        let mut acks = self.source.acks();
+        let first = acks.read(reply.spans().len());
+        if let Some(token) = reply.token() {
+            acks.place(Token::clone(token));
+        }
+        first
+    }
+
+    fn opened(&self) {
+        self.control.set(WorkerState::Streaming);
+        self.control.ready.open();
+        log::info!(
+            "worker {}: streaming {} on {}",
+            self.source.name.as_str(),
+            self.scope.namespace(),
+            self.deployment.uri().shown()
+        );
+    }
+
+    /// Whether a broken cursor may be opened again; if not, the failure.
+    fn judge(&self, error: &DriverError, phase: Phase, trouble: &mut Trouble) -> Result<()> {
+        let (what, limit) = match phase {
+            Phase::Opening => {
+                ("open the change stream", Some(self.deployment.server_selection_timeout()))
+            }
+            Phase::Reopening | Phase::Streaming => {
+                ("go on with the change stream", self.options.retry)
+            }
+        };
+        let in_time = trouble.lasts_less_than(limit);
+        if in_time && resume::is_resumable(error, phase, self.deployment.wire_version()) {
+            return Ok(());
+        }
+        Err(resume::error(error, self.deployment.uri(), what))
+    }
+
+    /// Goes on behind an `invalidate`.
+    fn pass(&self, invalidate: &Token, position: &mut Position) -> String {
+        position.move_to(invalidate);
+        self.source.acks().place(Token::clone(invalidate));
+        "what is watched was dropped or renamed".to_owned()
+    }
+
+    /// Looks for the `invalidate` that a stage of the user's pipeline has kept from us: the server
+    /// ends the cursor all the same, and a stream that goes on from before it only ends again.
+    ///
+    /// It searches from before the last reply, because newer servers place that reply's token behind
+    /// the `invalidate` (seen with 6.0.5) and older ones before it (4.2.6).
+    fn find_invalidate(&self, before: &Position) -> Result<Option<Token>, Stopped> {
+        /// Replies without it, the opening one included, after which it is not there.
+        const PATIENCE: usize = 3;
+        let mut scope = self.scope.clone();
+        scope.stages = vec![options::only_invalidate()];
+        let cursor = Cursor::open(&self.deployment, scope, before.0.clone());
+        for _ in 0..PATIENCE {
+            match cursor.next(&self.control.stop) {
+                Next::Reply(reply) => {
+                    if let Some(token) = reply.invalidate_token() {
+                        return Ok(Some(token));
+                    }
+                }
+                Next::Stopped => return Err(Stopped),
+                // The main cursor will meet the same, and knows what to do.
+                Next::Failed(_) | Next::Ended | Next::Lost => break,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Where the stream begins when its cursor is opened (again), as a field of `$changeStream`.
+#[derive(Clone)]
+struct Position(Option<(&'static str, bson::Bson)>);
+
+impl Position {
+    fn move_to(&mut self, token: &Token) {
+        if let Some(start) = cursor::start_after(token) {
+            self.0 = Some(start);
+        }
+    }
+}
+
+/// For how long the stream has not worked, and how often it was opened in vain.
+struct Trouble {
+    since: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Trouble {
+    /// The time before the first open counts from the start.
+    fn new() -> Self {
+        Self { since: Some(Instant::now()), backoff: Backoff::new() }
+    }
+
+    fn over(&mut self) {
+        self.since = None;
+        self.backoff = Backoff::new();
+    }
+
+    fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        limit.is_none_or(|limit| since.elapsed() < limit)
+    }
+}

@@ -1,0 +1,238 @@
+//! Stop, close and free never wait for the server, for room, or for a consumer.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ground::mongodb::bson::{Document, doc};
+use mongostream::{Buffer, Received, Waited, Worker, WorkerState};
+
+/// What `stop` and `join` together may take; the median of some tries, because the machine may be
+/// busy with other tests.
+const LIMIT: Duration = Duration::from_millis(50);
+const TRIES: usize = 5;
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Starts a worker `TRIES` times, brings it where it shall be, and times `stop` until `join` returns.
+fn median_stop_time(mut prepare: impl FnMut() -> (Buffer, Worker)) -> Duration {
+    let mut times: Vec<Duration> = (0..TRIES)
+        .map(|_| {
+            let (_buffer, worker) = prepare();
+            let began = Instant::now();
+            worker.stop();
+            assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
+            let took = began.elapsed();
+            assert_eq!(worker.state(), WorkerState::Stopped);
+            took
+        })
+        .collect();
+    times.sort();
+    times[TRIES / 2]
+}
+
+/// Inserts documents until told to stop.
+fn keep_writing(uri: &str, database: &str) -> impl FnOnce() + use<> {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let client = ground::mongodb::sync::Client::with_uri_str(uri).unwrap();
+    let collection = client.database(database).collection::<Document>("orders");
+    let writer = thread::spawn(move || {
+        while let Err(mpsc::TryRecvError::Empty) = stopped.try_recv() {
+            collection
+                .insert_many((0..200).map(|n| doc! { "n": n, "text": "x".repeat(200) }))
+                .run()
+                .unwrap();
+        }
+    });
+    move || {
+        drop(stop);
+        writer.join().unwrap();
+    }
+}
+
+#[test]
+fn an_idle_worker_stops_at_once() {
+    let set = ground::shared();
+    let database = set.database("idle");
+    let took = median_stop_time(|| {
+        let buffer = Buffer::new(10);
+        let worker = Worker::watch(set.uri())
+            .database(&database)
+            // It waits in a getMore of a minute when it is stopped.
+            .await_time(Duration::from_secs(60))
+            .spawn(&buffer)
+            .unwrap();
+        worker.wait_ready().unwrap();
+        (buffer, worker)
+    });
+    assert!(took < LIMIT, "{took:?}");
+}
+
+#[test]
+fn a_worker_in_mid_stream_stops_at_once() {
+    let set = ground::shared();
+    let database = set.database("midstream");
+    let end = keep_writing(set.uri(), &database);
+    let took = median_stop_time(|| {
+        let buffer = Buffer::new(100_000);
+        let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
+        for message in buffer.iter().take(1000) {
+            message.unwrap();
+        }
+        (buffer, worker)
+    });
+    end();
+    assert!(took < LIMIT, "{took:?}");
+}
+
+#[test]
+fn a_worker_blocked_on_a_full_buffer_stops_at_once() {
+    let set = ground::shared();
+    let database = set.database("full");
+    let end = keep_writing(set.uri(), &database);
+    let took = median_stop_time(|| {
+        let buffer = Buffer::new(10);
+        let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
+        ground::wait_until(DEADLINE, "the buffer is full", || buffer.len() == 10);
+        (buffer, worker)
+    });
+    end();
+    assert!(took < LIMIT, "{took:?}");
+}
+
+#[test]
+fn a_worker_of_a_frozen_server_stops_at_once() {
+    let set = ground::ReplicaSet::start().unwrap();
+    let took = median_stop_time(|| {
+        set.member(0).resume().unwrap();
+        let buffer = Buffer::new(10);
+        let worker = Worker::watch(set.uri()).database("shop").spawn(&buffer).unwrap();
+        worker.wait_ready().unwrap();
+        set.member(0).pause().unwrap();
+        // One that is only now being opened meets the frozen server too.
+        let late = Worker::watch(set.uri()).database("shop").spawn(&buffer).unwrap();
+        late.stop();
+        assert_eq!(late.join_timeout(DEADLINE).unwrap(), Waited::Done);
+        (buffer, worker)
+    });
+    set.member(0).resume().unwrap();
+    assert!(took < LIMIT, "{took:?}");
+}
+
+#[test]
+fn a_worker_that_never_connected_stops_at_once() {
+    // A port that was free a moment ago: nobody answers there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let took = median_stop_time(|| {
+        let buffer = Buffer::new(10);
+        let uri = format!("mongodb://127.0.0.1:{port}/?replicaSet=none");
+        let worker = Worker::watch(uri).database("shop").spawn(&buffer).unwrap();
+        assert_eq!(worker.wait_ready_timeout(Duration::from_millis(100)).unwrap(), Waited::Timeout);
+        assert_eq!(worker.state(), WorkerState::Starting);
+        (buffer, worker)
+    });
+    assert!(took < LIMIT, "{took:?}");
+}
+
+#[test]
+fn stop_is_idempotent_and_says_why_it_was_never_ready() {
+    let buffer = Buffer::new(1);
+    let worker = Worker::watch("mongodb://127.0.0.1:1/?replicaSet=none").spawn(&buffer).unwrap();
+    worker.stop();
+    worker.stop();
+    worker.join().unwrap();
+    worker.stop();
+    assert_eq!(worker.wait_ready_timeout(DEADLINE).unwrap(), Waited::Stopped);
+    assert!(worker.wait_ready().unwrap_err().to_string().contains("stopped"));
+    assert!(buffer.recv().unwrap().is_none(), "no worker is left, so the buffer is closed");
+}
+
+#[test]
+fn what_was_queued_before_a_stop_can_still_be_received() {
+    let set = ground::shared();
+    let database = set.database("queued");
+    let buffer = Buffer::new(100);
+    let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
+    worker.wait_ready().unwrap();
+    let orders = set.client().database(&database).collection::<Document>("orders");
+    orders.insert_many((0..7).map(|n| doc! { "_id": n })).run().unwrap();
+    ground::wait_until(DEADLINE, "all are queued", || buffer.len() == 7);
+    worker.stop();
+    worker.join().unwrap();
+    assert_eq!(buffer.iter().map(Result::unwrap).count(), 7);
+}
+
+#[test]
+fn close_stops_the_workers_and_wakes_every_blocked_consumer() {
+    let set = ground::shared();
+    let database = set.database("close");
+    let buffer = Buffer::new(10);
+    let workers: Vec<Worker> = (0..2)
+        .map(|n| {
+            let collection = format!("orders{n}");
+            Worker::watch(set.uri())
+                .database(&database)
+                .collection(collection)
+                .spawn(&buffer)
+                .unwrap()
+        })
+        .collect();
+    for worker in &workers {
+        worker.wait_ready().unwrap();
+    }
+    let (woken, reports) = mpsc::channel();
+    thread::scope(|threads| {
+        for kind in 0..6 {
+            let (buffer, woken) = (buffer.clone(), woken.clone());
+            threads.spawn(move || {
+                let closed = match kind % 3 {
+                    0 => buffer.recv().unwrap().is_none(),
+                    1 => matches!(buffer.recv_timeout(DEADLINE).unwrap(), Received::Closed),
+                    _ => buffer.recv_batch(7).unwrap().is_none(),
+                };
+                woken.send(closed).unwrap();
+            });
+        }
+        assert!(reports.recv_timeout(Duration::from_millis(100)).is_err(), "they wait");
+        buffer.close();
+        for _ in 0..6 {
+            assert!(reports.recv_timeout(DEADLINE).expect("a consumer was not woken"));
+        }
+    });
+    for worker in &workers {
+        assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
+    }
+}
+
+#[test]
+fn dropping_every_handle_of_a_buffer_stops_its_workers() {
+    let set = ground::shared();
+    let database = set.database("dropped");
+    let end = keep_writing(set.uri(), &database);
+    let buffer = Buffer::new(10);
+    let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
+    ground::wait_until(DEADLINE, "the buffer is full", || buffer.len() == 10);
+    let clone = buffer.clone();
+    drop(buffer);
+    assert_eq!(worker.join_timeout(Duration::from_millis(50)).unwrap(), Waited::Timeout);
+    drop(clone);
+    assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
+    end();
+}
+
+#[test]
+fn messages_and_workers_outlive_their_buffer() {
+    let set = ground::shared();
+    let database = set.database("outlive");
+    let buffer = Buffer::new(10);
+    let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
+    worker.wait_ready().unwrap();
+    let orders = set.client().database(&database).collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": 1 }).run().unwrap();
+    let message = buffer.recv().unwrap().unwrap();
+    drop(buffer);
+    worker.join().unwrap();
+    message.ack();
+    assert_eq!(worker.resume_token().as_deref(), message.resume_token());
+    drop(worker);
+    assert!(message.json().contains("insert"));
+}

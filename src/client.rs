@@ -28,7 +28,9 @@ fn runtime() -> Result<&'static Runtime> {
     static IO: OnceLock<Result<Io>> = OnceLock::new();
     let io = IO.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).thread_name("mongostream-io").enable_all();
+        // One is enough: it only moves bytes, at many times the speed of a server, and a second one
+        // costs a heap of its own and wakeups between the two.
+        builder.worker_threads(1).thread_name("mongostream-io").enable_all();
         let runtime = with_signals_blocked(|| builder.build()).map_err(|error| {
             Error::new(
                 ErrorKind::State,

@@ -22,7 +22,7 @@
  *  - Nothing prints, exits the process, or unwinds into C.
  *
  * Generated from the Rust sources in src/capi; change those, then run
- *     MONGOSTREAM_WRITE_HEADER=1 cargo test --test header
+ *     MONGOSTREAM_WRITE=1 cargo test --test generated
  */
 
 

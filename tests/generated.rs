@@ -1,6 +1,7 @@
-//! The committed header is the one that the sources give, and it compiles alone in C and in C++.
+//! What is generated from the sources and committed, the header and the README's table of options, is
+//! what the sources give; and the header compiles alone in C and in C++.
 //!
-//! `MONGOSTREAM_WRITE_HEADER=1 cargo test --test header` writes it anew.
+//! `MONGOSTREAM_WRITE=1 cargo test --test generated` writes both anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,19 +66,46 @@ fn committed() -> PathBuf {
     root().join("include/mongostream.h")
 }
 
-#[test]
-fn the_committed_header_is_what_the_sources_give() {
-    let generated = generate();
-    if std::env::var_os("MONGOSTREAM_WRITE_HEADER").is_some() {
-        std::fs::write(committed(), &generated).unwrap();
+/// Compares a committed file with what it should be, or writes it if that was asked for.
+fn check(path: &Path, generated: &str) {
+    if std::env::var_os("MONGOSTREAM_WRITE").is_some() {
+        std::fs::write(path, generated).unwrap();
     }
-    let found = std::fs::read_to_string(committed()).unwrap_or_default();
+    let found = std::fs::read_to_string(path).unwrap_or_default();
     let difference = generated.lines().zip(found.lines()).find(|(new, old)| new != old);
     assert!(
         generated == found,
-        "include/mongostream.h is out of date, first at {difference:?}; write it anew with\n    \
-         MONGOSTREAM_WRITE_HEADER=1 cargo test --test header"
+        "{} is out of date, first at {difference:?}; write it anew with\n    \
+         MONGOSTREAM_WRITE=1 cargo test --test generated",
+        path.display()
     );
+}
+
+#[test]
+fn the_committed_header_is_what_the_sources_give() {
+    check(&committed(), &generate());
+}
+
+#[test]
+fn the_table_of_options_in_the_readme_is_the_one_of_the_code() {
+    const BEGIN: &str = "<!-- options: made from src/options.rs by tests/generated.rs -->\n";
+    const END: &str = "<!-- /options -->";
+    let path = root().join("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).expect("the README has a place for the options");
+    let (_, after) = rest.split_once(END).expect("the place for the options has an end");
+    let mut table =
+        String::from("| option | values | default | what it does |\n|---|---|---|---|\n");
+    for option in OPTIONS {
+        let default = match option.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        let values = option.values.replace('|', "\\|");
+        table
+            .push_str(&format!("| `{}` | {values} | {default} | {} |\n", option.name, option.text));
+    }
+    check(&path, &format!("{before}{BEGIN}{table}{END}{after}"));
 }
 
 #[test]

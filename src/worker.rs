@@ -548,10 +548,11 @@ impl Thread {
                 invalidate = Some(token);
             }
             let first = self.register(&reply);
-            if opened {
-                // Only a reply behind the opening one shows that the stream works again.
+            // Later on only a reply behind the opening one shows that the stream works again.
+            if opened || !self.control.ready.is_open() {
                 trouble.over();
-            } else {
+            }
+            if !opened {
                 opened = true;
                 self.opened();
             }

@@ -9,7 +9,7 @@ use mongodb::Client;
 use mongodb::error::Result as DriverResult;
 use mongodb::event::EventHandler;
 use mongodb::event::sdam::SdamEvent;
-use mongodb::options::{ClientOptions, DriverInfo};
+use mongodb::options::{ClientOptions, DriverInfo, HostInfo};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
@@ -85,8 +85,28 @@ impl Deployment {
         deployments.retain(|_, deployment| deployment.strong_count() > 0);
         let deployment =
             Arc::new(Self { uri, runtime, client: OnceCell::new(), wire_version: Arc::default() });
+        deployment.check()?;
         deployments.insert(deployment.uri.text().to_owned(), Arc::downgrade(&deployment));
         Ok(deployment)
+    }
+
+    /// Makes the client now where that needs no DNS, so that what is wrong with the URI beside its
+    /// syntax (options that exclude each other, a missing file) is known before a worker starts.
+    fn check(self: &Arc<Self>) -> Result<()> {
+        if let HostInfo::DnsRecord(_) = self.uri.parsed().host_info {
+            return Ok(());
+        }
+        let (sender, made) = crossbeam_channel::bounded(1);
+        let deployment = Arc::clone(self);
+        // Not `block_on`: the caller may be inside a runtime of its own, which forbids that.
+        self.runtime.spawn(async move {
+            let _ = sender.send(deployment.client().await.map(drop));
+        });
+        match made.recv() {
+            Ok(Err(error)) => Err(self.uri.invalid(&error)),
+            // A panic in there will come again on the worker's thread, where it is reported.
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn uri(&self) -> &Uri {

@@ -1,10 +1,13 @@
 //! The change-stream cursor: open, next reply. The only place that sends commands for a stream.
 //!
 //! A task on the shared runtime reads replies one ahead of the worker: while the worker hands over
-//! one reply, the next is already requested. Never more than these two are held.
+//! one reply, the next is already requested. Never more than these two are held. A reply without
+//! events is the task's own affair: it only moves the position, and an idle worker's thread sleeps.
 
+use std::future::poll_fn;
 use std::ops::Range;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -56,9 +59,9 @@ impl Scope {
         }
     }
 
-    fn command(&self, start: Option<(&'static str, Bson)>) -> Document {
+    fn command(&self, from: &Position) -> Document {
         let mut change_stream = self.change_stream.clone();
-        if let Some((name, value)) = start {
+        if let Some((name, value)) = from.field() {
             change_stream.insert(name, value);
         }
         let target = self.collection.as_ref().map_or(Bson::Int32(1), |name| name.as_str().into());
@@ -74,15 +77,11 @@ impl Scope {
         }
     }
 
-    async fn open(
-        &self,
-        deployment: &Deployment,
-        start: Option<(&'static str, Bson)>,
-    ) -> DriverResult<RawBatchCursor> {
+    async fn open(&self, deployment: &Deployment, from: &Position) -> DriverResult<RawBatchCursor> {
         let client = deployment.client().await?;
         let database = client.database(self.database.as_deref().unwrap_or("admin"));
         let mut action = database
-            .run_cursor_command(self.command(start))
+            .run_cursor_command(self.command(from))
             .batch_size(self.batch_size)
             .max_time(self.await_time);
         if let Some(criteria) = client.selection_criteria() {
@@ -92,17 +91,56 @@ impl Scope {
     }
 }
 
-/// The point to go on from, as a field of `$changeStream`.
-///
-/// `startAfter` takes every token, the one of an `invalidate` too, which `resumeAfter` refuses.
-pub(crate) fn start_after(token: &Token) -> Option<(&'static str, Bson)> {
-    let document = RawDocument::from_bytes(token).ok()?;
-    Some(("startAfter", Bson::Document(Document::try_from(document).ok()?)))
+/// Where a stream begins, or goes on.
+#[derive(Clone)]
+pub(crate) enum Position {
+    /// Where the options say: a field of `$changeStream`; `None` is now.
+    Start(Option<(&'static str, Bson)>),
+    After(Token),
+}
+
+impl Position {
+    fn field(&self) -> Option<(&'static str, Bson)> {
+        match self {
+            Position::Start(field) => field.clone(),
+            // `startAfter` takes every token, the one of an `invalidate` too, which `resumeAfter`
+            // refuses. A token that is no document would not have come this far.
+            Position::After(token) => {
+                let document = RawDocument::from_bytes(token).ok()?;
+                Some(("startAfter", Bson::Document(Document::try_from(document).ok()?)))
+            }
+        }
+    }
+}
+
+/// How far a cursor has come.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    /// Behind everything that was read.
+    pub(crate) position: Position,
+    /// Where the stream was before the last reply.
+    pub(crate) before: Position,
+    /// The token of the `invalidate`, if the last reply ended in one.
+    pub(crate) invalidate: Option<Token>,
+    /// Replies so far, the one that opened the cursor included.
+    pub(crate) replies: usize,
+}
+
+impl Progress {
+    fn over(&mut self, reply: &Reply) {
+        self.replies += 1;
+        if let Some(token) = reply.token() {
+            let after = Position::After(Token::clone(token));
+            self.before = std::mem::replace(&mut self.position, after);
+        }
+        self.invalidate = reply.invalidate_token();
+    }
 }
 
 /// What the reading task sends to the worker.
 enum Item {
-    Reply(RawBatch),
+    /// A reply, and the number of its first event.
+    Reply(Reply, u64),
     Failed(DriverError),
     /// The server has closed the cursor, and everything it had is delivered.
     Ended,
@@ -110,7 +148,8 @@ enum Item {
 
 /// What a worker gets next.
 pub(crate) enum Next {
-    Reply(Reply),
+    /// A reply, and the number of its first event.
+    Reply(Reply, u64),
     Failed(DriverError),
     Ended,
     /// The worker was asked to stop.
@@ -123,21 +162,37 @@ pub(crate) enum Next {
 pub(crate) struct Cursor {
     items: Receiver<Item>,
     slots: Arc<Semaphore>,
+    progress: Arc<Mutex<Progress>>,
     task: JoinHandle<()>,
 }
 
 impl Cursor {
-    /// Returns at once.
+    /// Returns at once. `register` is told of every reply, in order, before it is seen anywhere else.
+    /// It gives the number of the reply's first event if the worker shall see the reply.
     pub(crate) fn open(
         deployment: &Arc<Deployment>,
         scope: Scope,
-        start: Option<(&'static str, Bson)>,
+        from: Position,
+        register: impl FnMut(&Reply) -> Option<u64> + Send + 'static,
     ) -> Self {
         let (sender, items) = bounded(1);
         let slots = Arc::new(Semaphore::new(1));
-        let reader = read(Arc::clone(deployment), scope, start, Arc::clone(&slots), sender);
-        let task = deployment.runtime().spawn(reader);
-        Self { items, slots, task }
+        let progress = Arc::new(Mutex::new(Progress {
+            before: from.clone(),
+            position: from,
+            invalidate: None,
+            replies: 0,
+        }));
+        let reader = Reader {
+            deployment: Arc::clone(deployment),
+            scope,
+            slots: Arc::clone(&slots),
+            progress: Arc::clone(&progress),
+            sender,
+            register,
+        };
+        let task = deployment.runtime().spawn(reader.run());
+        Self { items, slots, progress, task }
     }
 
     /// Waits for the next reply, or for the stop gate.
@@ -149,14 +204,16 @@ impl Cursor {
         // The place that this item held is free for the next reply.
         self.slots.add_permits(1);
         match item {
-            Ok(Item::Reply(batch)) => match Reply::parse(batch) {
-                Ok(reply) => Next::Reply(reply),
-                Err(error) => Next::Failed(error),
-            },
+            Ok(Item::Reply(reply, first)) => Next::Reply(reply, first),
             Ok(Item::Failed(error)) => Next::Failed(error),
             Ok(Item::Ended) => Next::Ended,
             Err(_) => Next::Lost,
         }
+    }
+
+    /// How far it has come; final once it has failed or ended.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -167,33 +224,50 @@ impl Drop for Cursor {
     }
 }
 
-async fn read(
+/// The task that reads.
+struct Reader<R> {
     deployment: Arc<Deployment>,
     scope: Scope,
-    start: Option<(&'static str, Bson)>,
     slots: Arc<Semaphore>,
+    progress: Arc<Mutex<Progress>>,
     sender: Sender<Item>,
-) {
-    let send = |item| {
+    register: R,
+}
+
+impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
+    async fn run(mut self) {
+        let last = self.read().await.map_or_else(Item::Failed, |()| Item::Ended);
+        if let Ok(slot) = self.slots.acquire().await {
+            slot.forget();
+            self.send(last);
+        }
+    }
+
+    fn send(&self, item: Item) {
         // Never full: a slot is taken before each item. An error means that the worker has gone.
-        let _ = sender.try_send(item);
-    };
-    let mut cursor = match scope.open(&deployment, start).await {
-        Ok(cursor) => cursor,
-        Err(error) => return send(Item::Failed(error)),
-    };
-    loop {
-        match slots.acquire().await {
-            Ok(slot) => slot.forget(),
-            Err(_) => return,
+        let _ = self.sender.try_send(item);
+    }
+
+    async fn read(&mut self) -> DriverResult<()> {
+        let from = self.progress().position.clone();
+        let mut cursor = self.scope.open(&self.deployment, &from).await?;
+        loop {
+            // Taken before the request, or a third reply could come to be held.
+            let Ok(slot) = self.slots.acquire().await else { return Ok(()) };
+            let next = poll_fn(|context| Pin::new(&mut cursor).poll_next(context));
+            let Some(batch) = next.await else { return Ok(()) };
+            let reply = Reply::parse(batch?)?;
+            let first = (self.register)(&reply);
+            self.progress().over(&reply);
+            if let Some(first) = first {
+                slot.forget();
+                self.send(Item::Reply(reply, first));
+            }
         }
-        let next =
-            std::future::poll_fn(|context| std::pin::Pin::new(&mut cursor).poll_next(context));
-        match next.await {
-            Some(Ok(batch)) => send(Item::Reply(batch)),
-            Some(Err(error)) => return send(Item::Failed(error)),
-            None => return send(Item::Ended),
-        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -36,6 +36,8 @@ const RETRYABLE_READ_CODES: [i32; 13] =
     [6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436];
 
 const CURSOR_NOT_FOUND: i32 = 43;
+/// What a getMore that waits in the server gets where a later one would get CursorNotFound.
+const CURSOR_KILLED: i32 = 237;
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
 const NOT_A_REPLICA_SET: i32 = 40573;
@@ -56,7 +58,7 @@ pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Opti
         DriverErrorKind::Command(command) if phase == Phase::Streaming => {
             let code = command.code;
             !is_terminal(code)
-                && (code == CURSOR_NOT_FOUND
+                && (matches!(code, CURSOR_NOT_FOUND | CURSOR_KILLED)
                     || error.contains_label(RESUMABLE_LABEL)
                     || (wire_version.is_some_and(|version| version < LABEL_WIRE_VERSION)
                         && RESUMABLE_CODES.contains(&code)))

@@ -1,5 +1,6 @@
 //! The connection string: checked before anything is started, and shown without its secrets.
 
+use mongodb::error::Error as DriverError;
 use mongodb::options::ConnectionString;
 
 use crate::error::{Error, Result};
@@ -22,12 +23,13 @@ impl Uri {
                  user name and password",
                 shown(text)
             ))),
-            Err(error) => Err(Error::argument(format!(
-                "the URI {} is not valid: {}",
-                shown(text),
-                crate::resume::text_of(&error)
-            ))),
+            Err(error) => Err(invalid(text, &error)),
         }
+    }
+
+    /// What the driver found wrong with it later on.
+    pub(crate) fn invalid(&self, error: &DriverError) -> Error {
+        invalid(&self.text, error)
     }
 
     /// The whole text, secrets included: never to be shown.
@@ -43,6 +45,11 @@ impl Uri {
     pub(crate) fn shown(&self) -> String {
         shown(&self.text)
     }
+}
+
+fn invalid(text: &str, error: &DriverError) -> Error {
+    let reason = crate::resume::text_of(error);
+    Error::argument(format!("the URI {} is not valid: {reason}", shown(text)))
 }
 
 /// The scheme, the hosts and the database. Whatever stands before the last `@` may be a secret, and

@@ -11,7 +11,7 @@ use mongodb::error::Error as DriverError;
 use crate::ack::Token;
 use crate::buffer::{Buffer, Queue, Stopped, Wait};
 use crate::client::{Deployment, with_signals_blocked};
-use crate::cursor::{self, Cursor, Next, Reply, Scope};
+use crate::cursor::{Cursor, Next, Position, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
 use crate::gate::Gate;
@@ -427,12 +427,7 @@ enum End {
     Failed(Error),
     Broken(DriverError, Phase),
     /// The server closed the cursor.
-    Dead {
-        /// The token of the `invalidate`, if it came through.
-        invalidate: Option<Token>,
-        /// Where the stream was before the reply with which the cursor died.
-        before: Position,
-    },
+    Dead,
 }
 
 impl From<Stopped> for End {
@@ -484,13 +479,19 @@ impl Thread {
 
     /// Follows one cursor after the other until the worker is stopped or fails.
     fn run(&self) -> Option<Error> {
-        let mut position = Position(self.options.start_field());
+        let mut position = Position::Start(self.options.start_field());
         let mut trouble = Trouble::new();
         loop {
-            let start = position.0.clone();
-            let cursor = Cursor::open(&self.deployment, self.scope.clone(), start);
-            let end = self.follow(&cursor, &mut position, &mut trouble);
+            let was_ready = self.control.ready.is_open();
+            let cursor = self.open(position);
+            let end = self.follow(&cursor);
+            let progress = cursor.progress();
             drop(cursor);
+            position = progress.position;
+            // But for the first time, only a reply behind the opening one shows that it works again.
+            if progress.replies > usize::from(was_ready) {
+                trouble = Trouble::none();
+            }
             let cause = match end {
                 End::Stopped => return None,
                 End::Failed(error) => return Some(error),
@@ -498,12 +499,21 @@ impl Thread {
                     Ok(()) => resume::text_of(&error),
                     Err(failure) => return Some(failure),
                 },
-                End::Dead { invalidate: Some(token), .. } => self.pass(&token, &mut position),
-                End::Dead { invalidate: None, before } => match self.find_invalidate(&before) {
-                    Ok(Some(token)) => self.pass(&token, &mut position),
-                    Ok(None) => "the server closed the cursor".to_owned(),
-                    Err(Stopped) => return None,
-                },
+                End::Dead => {
+                    let invalidate = match progress.invalidate {
+                        Some(token) => Ok(Some(token)),
+                        None => self.find_invalidate(progress.before),
+                    };
+                    match invalidate {
+                        Ok(Some(token)) => {
+                            self.source.acks().place(Token::clone(&token));
+                            position = Position::After(token);
+                            "what is watched was dropped or renamed".to_owned()
+                        }
+                        Ok(None) => "the server closed the cursor".to_owned(),
+                        Err(Stopped) => return None,
+                    }
+                }
             };
             if self.control.ready.is_open() {
                 self.control.set(WorkerState::Reconnecting);
@@ -520,14 +530,27 @@ impl Thread {
         }
     }
 
+    /// Opens a cursor that numbers its events and gives each reply's token its place behind them.
+    fn open(&self, from: Position) -> Cursor {
+        let source = Arc::clone(&self.source);
+        let mut opening = true;
+        Cursor::open(&self.deployment, self.scope.clone(), from, move |reply| {
+            let mut acks = source.acks();
+            let first = acks.read(reply.spans().len());
+            if let Some(token) = reply.token() {
+                acks.place(Token::clone(token));
+            }
+            let shown = std::mem::take(&mut opening) || !reply.spans().is_empty();
+            shown.then_some(first)
+        })
+    }
+
     /// Hands over what one cursor delivers, for as long as it lives.
-    fn follow(&self, cursor: &Cursor, position: &mut Position, trouble: &mut Trouble) -> End {
-        let mut invalidate = None;
-        let mut before = position.clone();
+    fn follow(&self, cursor: &Cursor) -> End {
         let mut opened = false;
         loop {
-            let reply = match cursor.next(&self.control.stop) {
-                Next::Reply(reply) => reply,
+            let (reply, first) = match cursor.next(&self.control.stop) {
+                Next::Reply(reply, first) => (reply, first),
                 Next::Stopped => return End::Stopped,
                 Next::Failed(error) => {
                     let phase = match () {
@@ -537,21 +560,9 @@ impl Thread {
                     };
                     return End::Broken(error, phase);
                 }
-                Next::Ended => return End::Dead { invalidate, before },
+                Next::Ended => return End::Dead,
                 Next::Lost => return End::Failed(self.bug("the task that reads its replies")),
             };
-            if let Some(token) = reply.token() {
-                before = position.clone();
-                position.move_to(token);
-            }
-            if let Some(token) = reply.invalidate_token() {
-                invalidate = Some(token);
-            }
-            let first = self.register(&reply);
-            // Later on only a reply behind the opening one shows that the stream works again.
-            if opened || !self.control.ready.is_open() {
-                trouble.over();
-            }
             if !opened {
                 opened = true;
                 self.opened();
@@ -562,16 +573,6 @@ impl Thread {
                 }
             }
         }
-    }
-
-    /// Gives the reply's events their numbers, and its token its place behind them.
-    fn register(&self, reply: &Reply) -> u64 {
-        let mut acks = self.source.acks();
-        let first = acks.read(reply.spans().len());
-        if let Some(token) = reply.token() {
-            acks.place(Token::clone(token));
-        }
-        first
     }
 
     fn opened(&self) {
@@ -602,27 +603,20 @@ impl Thread {
         Err(resume::error(error, self.deployment.uri(), what))
     }
 
-    /// Goes on behind an `invalidate`.
-    fn pass(&self, invalidate: &Token, position: &mut Position) -> String {
-        position.move_to(invalidate);
-        self.source.acks().place(Token::clone(invalidate));
-        "what is watched was dropped or renamed".to_owned()
-    }
-
     /// Looks for the `invalidate` that a stage of the user's pipeline has kept from us: the server
     /// ends the cursor all the same, and a stream that goes on from before it only ends again.
     ///
     /// It searches from before the last reply, because newer servers place that reply's token behind
     /// the `invalidate` (seen with 6.0.5) and older ones before it (4.2.6).
-    fn find_invalidate(&self, before: &Position) -> Result<Option<Token>, Stopped> {
+    fn find_invalidate(&self, before: Position) -> Result<Option<Token>, Stopped> {
         /// Replies without it, the opening one included, after which it is not there.
         const PATIENCE: usize = 3;
         let mut scope = self.scope.clone();
         scope.stages = vec![options::only_invalidate()];
-        let cursor = Cursor::open(&self.deployment, scope, before.0.clone());
+        let cursor = Cursor::open(&self.deployment, scope, before, |_| Some(0));
         for _ in 0..PATIENCE {
             match cursor.next(&self.control.stop) {
-                Next::Reply(reply) => {
+                Next::Reply(reply, _) => {
                     if let Some(token) = reply.invalidate_token() {
                         return Ok(Some(token));
                     }
@@ -633,18 +627,6 @@ impl Thread {
             }
         }
         Ok(None)
-    }
-}
-
-/// Where the stream begins when its cursor is opened (again), as a field of `$changeStream`.
-#[derive(Clone)]
-struct Position(Option<(&'static str, bson::Bson)>);
-
-impl Position {
-    fn move_to(&mut self, token: &Token) {
-        if let Some(start) = cursor::start_after(token) {
-            self.0 = Some(start);
-        }
     }
 }
 
@@ -660,9 +642,8 @@ impl Trouble {
         Self { since: Some(Instant::now()), backoff: Backoff::new() }
     }
 
-    fn over(&mut self) {
-        self.since = None;
-        self.backoff = Backoff::new();
+    fn none() -> Self {
+        Self { since: None, backoff: Backoff::new() }
     }
 
     fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {

@@ -39,7 +39,7 @@ impl FailPoint {
         // No command reads the counter and leaves the fail point alone; asking whether it has
         // passed a value does.
         let mut hits = 0;
-        while self.reached(hits + 1, Duration::from_millis(1))? {
+        while self.reached(hits + 1, Duration::from_millis(100))? {
             hits += 1;
         }
         Some(hits)

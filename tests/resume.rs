@@ -1,0 +1,488 @@
+//! A worker outlives broken connections, elections and restarts of the server: everything arrives once
+//! and in order. What cannot be repaired ends it with the server's reason.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use ground::mongodb::bson::{Document, RawDocument, doc};
+use ground::mongodb::sync::{Client, Collection};
+use ground::{FailPoint, ReplicaSet, wait_until};
+use mongostream::{
+    Buffer, Error, ErrorKind, Message, Received, Waited, Watch, Worker, WorkerState,
+};
+
+/// For what must happen: far more than it takes.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How long the server waits for events, so how soon a fail point meets a getMore.
+const AWAIT: Duration = Duration::from_millis(50);
+
+fn message(buffer: &Buffer) -> Message {
+    match buffer.recv_timeout(DEADLINE) {
+        Ok(Received::Some(message)) => message,
+        other => panic!("{other:?} instead of a message"),
+    }
+}
+
+fn id(message: &Message) -> i32 {
+    let event = RawDocument::from_bytes(message.bson()).unwrap();
+    assert_eq!(message.operation(), "insert");
+    event.get_document("documentKey").unwrap().get_i32("_id").unwrap()
+}
+
+#[track_caller]
+fn assert_receives(buffer: &Buffer, ids: impl IntoIterator<Item = i32>) {
+    for expected in ids {
+        assert_eq!(id(&message(buffer)), expected);
+    }
+}
+
+fn watch(set: &ReplicaSet) -> Watch {
+    Worker::watch(set.uri()).database("shop").collection("orders").await_time(AWAIT)
+}
+
+fn start(watch: Watch, buffer: &Buffer) -> Worker {
+    let worker = watch.spawn(buffer).unwrap();
+    assert_eq!(worker.wait_ready_timeout(DEADLINE).unwrap(), Waited::Done);
+    worker
+}
+
+fn wait_for(worker: &Worker, state: WorkerState) {
+    wait_until(DEADLINE, &format!("the worker is {state:?}"), || worker.state() == state);
+}
+
+fn orders(client: &Client) -> Collection<Document> {
+    client.database("shop").collection("orders")
+}
+
+fn insert(set: &ReplicaSet, ids: impl IntoIterator<Item = i32>) {
+    for id in ids {
+        orders(set.client()).insert_one(doc! { "_id": id }).run().unwrap();
+    }
+}
+
+/// Makes the next commands of a name break their connection.
+fn break_connections(set: &ReplicaSet, commands: &[&str], times: i32) -> FailPoint {
+    let data = doc! { "failCommands": commands, "closeConnection": true };
+    set.fail_point(doc! {
+        "configureFailPoint": "failCommand", "mode": { "times": times }, "data": data,
+    })
+    .unwrap()
+}
+
+/// Makes the next commands of a name fail.
+fn fail(set: &ReplicaSet, command: &str, code: i32, times: i32) -> FailPoint {
+    set.fail_point(doc! {
+        "configureFailPoint": "failCommand", "mode": { "times": times },
+        "data": { "failCommands": [command], "errorCode": code },
+    })
+    .unwrap()
+}
+
+/// Makes the next getMore of a change stream fail as a server's own failure does, with the label that
+/// servers since 4.4 put on those that may be resumed.
+fn fail_get_more(set: &ReplicaSet, code: i32) -> FailPoint {
+    if set.version() < (4, 4, 0) {
+        // They have no such fail point, and no label that the general one would leave out.
+        return fail(set, "getMore", code, 1);
+    }
+    set.fail_point(doc! {
+        "configureFailPoint": "failGetMoreAfterCursorCheckout", "mode": { "times": 1 },
+        "data": { "errorCode": code },
+    })
+    .unwrap()
+}
+
+/// The fail point has done what the test is about.
+#[track_caller]
+fn assert_fired(point: &FailPoint, hits: u64) {
+    point.wait_for_hits(hits, DEADLINE).unwrap();
+}
+
+#[test]
+fn a_broken_connection_is_repaired() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(100);
+    let worker = start(watch(&set), &buffer);
+    let mut next = 0..;
+    for _ in 0..3 {
+        let first = next.start;
+        insert(&set, next.by_ref().take(3));
+        let point = break_connections(&set, &["getMore"], 1);
+        insert(&set, next.by_ref().take(3));
+        assert_fired(&point, 1);
+        insert(&set, next.by_ref().take(3));
+        assert_receives(&buffer, first..next.start);
+        wait_for(&worker, WorkerState::Streaming);
+    }
+    assert!(buffer.is_empty());
+}
+
+/// The driver's own change stream loses here what is written in between.
+#[test]
+fn a_second_break_while_reopening_loses_nothing() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(100);
+    let worker = start(watch(&set), &buffer);
+    insert(&set, 0..2);
+    assert_receives(&buffer, 0..2);
+    // The getMore, then the aggregate that opens the stream again.
+    let point = break_connections(&set, &["getMore", "aggregate"], 2);
+    assert_fired(&point, 1);
+    insert(&set, 2..4);
+    assert_fired(&point, 2);
+    insert(&set, 4..6);
+    assert_receives(&buffer, 2..6);
+    wait_for(&worker, WorkerState::Streaming);
+}
+
+#[test]
+fn what_is_written_while_the_stream_is_broken_arrives() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(100);
+    let worker = start(watch(&set), &buffer);
+    let point = set
+        .fail_point(doc! {
+            "configureFailPoint": "failCommand", "mode": "alwaysOn",
+            "data": { "failCommands": ["getMore", "aggregate"], "closeConnection": true },
+        })
+        .unwrap();
+    // No stream can be open between the second hit and the end of the fail point.
+    assert_fired(&point, 2);
+    assert_eq!(worker.state(), WorkerState::Reconnecting);
+    insert(&set, 0..10);
+    assert_fired(&point, 4);
+    insert(&set, 10..20);
+    assert!(matches!(buffer.try_recv(), Ok(Received::Timeout)));
+    point.off().unwrap();
+    assert_receives(&buffer, 0..20);
+    wait_for(&worker, WorkerState::Streaming);
+}
+
+#[test]
+fn breaks_behind_unread_messages_lose_none() {
+    const COUNT: i32 = 12;
+    let set = ReplicaSet::start().unwrap();
+    // The worker waits for room with one reply, while the next is read ahead.
+    let buffer = Buffer::new(1);
+    let _worker = start(watch(&set).batch_size(2), &buffer);
+    insert(&set, 0..COUNT);
+    wait_until(DEADLINE, "the buffer is full", || buffer.len() == 1);
+    let point = break_connections(&set, &["getMore"], 3);
+    assert_receives(&buffer, 0..COUNT);
+    assert_fired(&point, 3);
+    insert(&set, [COUNT]);
+    assert_receives(&buffer, [COUNT]);
+}
+
+#[test]
+fn the_first_open_is_tried_again() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(100);
+    let point = break_connections(&set, &["aggregate"], 2);
+    let worker = start(watch(&set), &buffer);
+    assert_fired(&point, 2);
+    insert(&set, [0]);
+    assert_receives(&buffer, [0]);
+    assert_eq!(worker.state(), WorkerState::Streaming);
+}
+
+#[test]
+fn resumable_failures_of_a_get_more_are_repaired() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(100);
+    let worker = start(watch(&set), &buffer);
+    let codes = [
+        6,     // HostUnreachable
+        43,    // CursorNotFound
+        63,    // StaleShardVersion
+        91,    // ShutdownInProgress
+        133,   // FailedToSatisfyReadPreference
+        189,   // PrimarySteppedDown
+        234,   // RetryChangeStream
+        10107, // NotWritablePrimary
+        11600, // InterruptedAtShutdown
+        11602, // InterruptedDueToReplStateChange
+        13436, // NotPrimaryOrSecondary
+    ];
+    for (code, first) in codes.into_iter().zip((0..).step_by(4)) {
+        insert(&set, first..first + 1);
+        let point = fail_get_more(&set, code);
+        insert(&set, first + 1..first + 2);
+        point.wait_for_hits(1, DEADLINE).unwrap_or_else(|error| panic!("{code}: {error}"));
+        insert(&set, first + 2..first + 4);
+        for expected in first..first + 4 {
+            match buffer.recv_timeout(DEADLINE) {
+                Ok(Received::Some(message)) => assert_eq!(id(&message), expected, "{code}"),
+                other => panic!("{code}: {other:?}"),
+            }
+        }
+        wait_for(&worker, WorkerState::Streaming);
+    }
+}
+
+/// Receives the failure that ends the only worker of a buffer.
+#[track_caller]
+fn end(worker: &Worker, buffer: &Buffer) -> Error {
+    let error = buffer.recv_timeout(DEADLINE).expect_err("a failure");
+    assert_eq!(worker.state(), WorkerState::Failed);
+    assert!(matches!(buffer.recv_timeout(DEADLINE), Ok(Received::Closed)));
+    assert!(!error.is_retriable(), "{error}");
+    error
+}
+
+#[test]
+fn other_failures_of_a_get_more_end_the_worker() {
+    let set = ReplicaSet::start().unwrap();
+    for (number, (code, kind)) in (0..).zip([
+        (2, ErrorKind::Server),     // BadValue
+        (13, ErrorKind::Auth),      // Unauthorized
+        (50, ErrorKind::Server),    // MaxTimeMSExpired
+        (11601, ErrorKind::Server), // Interrupted, by killOp
+        (136, ErrorKind::HistoryLost),
+        (280, ErrorKind::HistoryLost),
+        (286, ErrorKind::HistoryLost),
+        (10334, ErrorKind::Oversized),
+    ]) {
+        let buffer = Buffer::new(100);
+        let worker = start(watch(&set), &buffer);
+        insert(&set, [number]);
+        wait_until(DEADLINE, "it is queued", || buffer.len() == 1);
+        let point = fail_get_more(&set, code);
+        assert_fired(&point, 1);
+        assert_receives(&buffer, [number]);
+        let error = end(&worker, &buffer);
+        assert_eq!((error.server_code(), error.kind()), (code, kind), "{error}");
+    }
+}
+
+/// What the server says of the cursors on a collection.
+fn cursors(set: &ReplicaSet, collection: &str) -> Vec<Document> {
+    let namespace = format!("shop.{collection}");
+    let admin = set.client().database("admin");
+    let operations = admin.aggregate([
+        doc! { "$currentOp": { "idleCursors": true } },
+        doc! { "$match": { "ns": namespace, "cursor.cursorId": { "$exists": true } } },
+    ]);
+    operations.run().unwrap().map(Result::unwrap).collect()
+}
+
+fn is(operation: &Document, kind: &str) -> bool {
+    operation.get_str("type").is_ok_and(|found| found == kind)
+}
+
+fn cursor_id(operation: &Document) -> i64 {
+    operation.get_document("cursor").unwrap().get_i64("cursorId").unwrap()
+}
+
+fn kill_cursor(set: &ReplicaSet, collection: &str, cursor: i64) {
+    let kill = doc! { "killCursors": collection, "cursors": [cursor] };
+    let reply = set.client().database("shop").run_command(kill).run().unwrap();
+    assert_eq!(reply.get_array("cursorsKilled").unwrap().len(), 1, "{reply}");
+}
+
+/// A stream that asks the server for nothing, because its buffer is full.
+struct Stalled {
+    buffer: Buffer,
+    worker: Worker,
+    collection: String,
+    cursor: i64,
+}
+
+impl Stalled {
+    /// Documents 0 to 4 are inserted; the server still has the last two.
+    fn start(set: &ReplicaSet, collection: &str) -> Self {
+        let collection = collection.to_owned();
+        let buffer = Buffer::new(1);
+        let worker = start(watch(set).collection(&collection).batch_size(1), &buffer);
+        let documents = (0..5).map(|id| doc! { "_id": id });
+        set.client().database("shop").collection(&collection).insert_many(documents).run().unwrap();
+        // One in the buffer, one waiting for room, one read ahead.
+        let mut cursor = 0;
+        wait_until(DEADLINE, "the cursor rests", || match cursors(set, &collection).as_slice() {
+            [only] if is(only, "idleCursor") => {
+                cursor = cursor_id(only);
+                let returned = only.get_document("cursor").unwrap().get("nDocsReturned").unwrap();
+                returned.as_i64() == Some(3)
+            }
+            _ => false,
+        });
+        Self { buffer, worker, collection, cursor }
+    }
+
+    /// The next getMore will not find the cursor.
+    fn kill(&self, set: &ReplicaSet) {
+        kill_cursor(set, &self.collection, self.cursor);
+    }
+}
+
+#[test]
+fn a_resting_cursor_that_was_killed_is_replaced() {
+    let set = ReplicaSet::start().unwrap();
+    let stalled = Stalled::start(&set, "orders");
+    stalled.kill(&set);
+    insert(&set, 5..7);
+    assert_receives(&stalled.buffer, 0..7);
+    wait_for(&stalled.worker, WorkerState::Streaming);
+}
+
+#[test]
+fn a_waiting_cursor_that_was_killed_is_replaced() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(100);
+    let worker = start(watch(&set), &buffer);
+    insert(&set, 0..2);
+    assert_receives(&buffer, 0..2);
+    let mut cursor = 0;
+    wait_until(DEADLINE, "the cursor waits", || {
+        cursor = cursors(&set, "orders").iter().find(|one| is(one, "op")).map_or(0, cursor_id);
+        cursor != 0
+    });
+    kill_cursor(&set, "orders", cursor);
+    insert(&set, 2..4);
+    assert_receives(&buffer, 2..4);
+    wait_until(DEADLINE, "another cursor is open", || {
+        cursors(&set, "orders").iter().any(|other| cursor_id(other) != cursor)
+    });
+    insert(&set, 4..6);
+    assert_receives(&buffer, 4..6);
+    wait_for(&worker, WorkerState::Streaming);
+}
+
+#[test]
+fn a_reopening_that_cannot_help_is_not_tried_again() {
+    let set = ReplicaSet::start().unwrap();
+    for (code, kind) in [
+        (2, ErrorKind::Server),   // BadValue
+        (13, ErrorKind::Auth),    // Unauthorized
+        (43, ErrorKind::Server),  // CursorNotFound
+        (260, ErrorKind::Server), // InvalidResumeToken
+        (280, ErrorKind::HistoryLost),
+        (286, ErrorKind::HistoryLost),
+    ] {
+        let stalled = Stalled::start(&set, &format!("orders{code}"));
+        let point = fail(&set, "aggregate", code, 2);
+        stalled.kill(&set);
+        assert_receives(&stalled.buffer, 0..3);
+        let error = end(&stalled.worker, &stalled.buffer);
+        assert_eq!((error.server_code(), error.kind()), (code, kind), "{error}");
+        assert_fired(&point, 1);
+        assert!(point.wait_for_hits(2, Duration::from_millis(1)).is_err(), "{code}");
+    }
+}
+
+#[test]
+fn a_reopening_that_can_help_is_tried_again() {
+    let set = ReplicaSet::start().unwrap();
+    for code in [
+        89,    // NetworkTimeout
+        91,    // ShutdownInProgress
+        10107, // NotWritablePrimary
+        11602, // InterruptedDueToReplStateChange
+        13435, // NotPrimaryNoSecondaryOk
+    ] {
+        let stalled = Stalled::start(&set, &format!("orders{code}"));
+        let point = fail(&set, "aggregate", code, 2);
+        stalled.kill(&set);
+        assert_receives(&stalled.buffer, 0..5);
+        assert_fired(&point, 2);
+        wait_for(&stalled.worker, WorkerState::Streaming);
+    }
+}
+
+/// Inserts numbered documents one after the other until stopped, whatever becomes of the server.
+struct Writer {
+    stop: mpsc::Sender<()>,
+    thread: thread::JoinHandle<Vec<i32>>,
+    acknowledged: mpsc::Receiver<i32>,
+}
+
+impl Writer {
+    fn start(set: &ReplicaSet) -> Self {
+        let uri = set.uri_with(
+            "w=majority&journal=true&serverSelectionTimeoutMS=1000&heartbeatFrequencyMS=500",
+        );
+        let collection = orders(&Client::with_uri_str(uri).unwrap());
+        let (stop, stopped) = mpsc::channel();
+        let (tell, acknowledged) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let mut written = Vec::new();
+            for id in 0.. {
+                if !matches!(stopped.try_recv(), Err(mpsc::TryRecvError::Empty)) {
+                    break;
+                }
+                // One that fails may be there or not.
+                if collection.insert_one(doc! { "_id": id }).run().is_ok() {
+                    written.push(id);
+                    let _ = tell.send(id);
+                }
+            }
+            written
+        });
+        Self { stop, thread, acknowledged }
+    }
+
+    /// Waits for some writes that begin after this call.
+    fn wait_for_more(&self) {
+        while self.acknowledged.try_recv().is_ok() {}
+        for _ in 0..20 {
+            self.acknowledged.recv_timeout(DEADLINE).expect("the server takes writes");
+        }
+    }
+
+    fn stop(self) -> Vec<i32> {
+        drop(self.stop);
+        self.thread.join().unwrap()
+    }
+}
+
+/// Everything that was acknowledged arrives, once and in the order in which it was written.
+#[track_caller]
+fn assert_all_arrive(set: &ReplicaSet, buffer: &Buffer, written: &[i32]) {
+    const END: i32 = i32::MAX;
+    insert(set, [END]);
+    let received: Vec<i32> =
+        std::iter::from_fn(|| Some(id(&message(buffer))).filter(|id| *id != END)).collect();
+    assert!(received.is_sorted_by(|one, other| one < other), "{received:?}");
+    let lost: Vec<&i32> = written.iter().filter(|id| received.binary_search(id).is_err()).collect();
+    assert!(lost.is_empty(), "{lost:?} lost, of {}", written.len());
+    assert!(matches!(buffer.try_recv(), Ok(Received::Timeout)));
+}
+
+#[test]
+fn nothing_is_lost_when_the_server_is_killed_and_started_again() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(100_000);
+    let worker = start(watch(&set), &buffer);
+    let writer = Writer::start(&set);
+    for _ in 0..2 {
+        writer.wait_for_more();
+        set.member(0).kill().unwrap();
+        wait_for(&worker, WorkerState::Reconnecting);
+        set.member(0).restart().unwrap();
+        wait_for(&worker, WorkerState::Streaming);
+        writer.wait_for_more();
+    }
+    let written = writer.stop();
+    assert_all_arrive(&set, &buffer, &written);
+}
+
+#[test]
+fn nothing_is_lost_in_elections() {
+    let set = ReplicaSet::builder().members(3).election_timeout_ms(500).start().unwrap();
+    let buffer = Buffer::new(100_000);
+    let worker = start(watch(&set), &buffer);
+    let writer = Writer::start(&set);
+    writer.wait_for_more();
+    set.step_down().unwrap();
+    writer.wait_for_more();
+    // The stream may have lived on with its server, which is still there: not so now.
+    let primary = set.primary();
+    set.member(primary).kill().unwrap();
+    writer.wait_for_more();
+    set.member(primary).restart().unwrap();
+    writer.wait_for_more();
+    let written = writer.stop();
+    assert_all_arrive(&set, &buffer, &written);
+    assert_eq!(worker.state(), WorkerState::Streaming);
+}

@@ -326,6 +326,8 @@ impl Watch {
     /// Checks everything that can be checked without a server, and starts the worker. It connects on
     /// its own thread; what goes wrong there comes through the buffer.
     ///
+    /// Keep a handle to the buffer: when the last one is dropped its workers stop.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed

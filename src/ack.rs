@@ -15,14 +15,6 @@ use crate::message::Events;
 /// A resume token: the raw BSON of the server's `_id` or `postBatchResumeToken` document.
 pub(crate) type Token = Arc<[u8]>;
 
-/// Where everything is acknowledged up to.
-#[derive(Clone)]
-enum Position {
-    Token(Token),
-    /// The token is inside this event; it is only looked up when somebody asks.
-    Event(Arc<Events>, usize),
-}
-
 /// One worker's acknowledgements.
 #[derive(Default)]
 pub(crate) struct AckSequence {
@@ -30,7 +22,9 @@ pub(crate) struct AckSequence {
     read: u64,
     /// The first sequence number that is not acknowledged.
     next: u64,
-    position: Option<Position>,
+    /// The token up to which everything is acknowledged; empty before the first. A copy in memory
+    /// that is used again and again: an event would keep its whole reply.
+    position: Vec<u8>,
     /// A token that stands behind all `read` events, waiting for them.
     tail: Option<Token>,
     /// Events at or above `next` that are acknowledged, a bit each; bit 0 of the first word is
@@ -57,7 +51,7 @@ impl AckSequence {
     /// Places a token behind all events that were read so far.
     pub(crate) fn place(&mut self, token: Token) {
         if self.next == self.read {
-            self.position = Some(Position::Token(token));
+            self.move_to(&token);
         } else {
             self.tail = Some(token);
         }
@@ -65,28 +59,25 @@ impl AckSequence {
 
     /// Acknowledges `count` events from number `first`, which stand at `index` in `events`.
     /// Acknowledging twice does no harm.
-    pub(crate) fn ack(&mut self, first: u64, count: usize, events: &Arc<Events>, index: usize) {
+    pub(crate) fn ack(&mut self, first: u64, count: usize, events: &Events, index: usize) {
         let end = first + count as u64;
         if count == 0 || end > self.read || end <= self.next {
             return;
         }
         if first <= self.next {
-            let last = index + count - 1;
-            match &mut self.position {
-                // The usual case, an event behind the last one, costs no reference count.
-                Some(Position::Event(held, at)) if Arc::ptr_eq(held, events) => *at = last,
-                position => *position = Some(Position::Event(Arc::clone(events), last)),
+            if let Some(token) = events.token(index + count - 1) {
+                self.move_to(token);
             }
             self.next = end;
             self.absorb();
             if self.next == self.read
                 && let Some(token) = self.tail.take()
             {
-                self.position = Some(Position::Token(token));
+                self.move_to(&token);
             }
         } else {
             for offset in 0..count {
-                self.set(first + offset as u64, || events.token(index + offset));
+                self.set(first + offset as u64, || events.token(index + offset).map(Token::from));
             }
         }
     }
@@ -127,7 +118,7 @@ impl AckSequence {
                 entry.remove();
             } else if self.get(self.next) {
                 if let Some(token) = self.run_ends.remove(&end).flatten() {
-                    self.position = Some(Position::Token(token));
+                    self.move_to(&token);
                 }
                 self.next = end + 1;
             } else {
@@ -143,12 +134,14 @@ impl AckSequence {
         }
     }
 
+    fn move_to(&mut self, token: &[u8]) {
+        self.position.clear();
+        self.position.extend_from_slice(token);
+    }
+
     /// The token up to which everything is acknowledged; `None` before the stream was first open.
     pub(crate) fn position(&self) -> Option<Token> {
-        match self.position.as_ref()? {
-            Position::Token(token) => Some(Arc::clone(token)),
-            Position::Event(events, index) => events.token(*index),
-        }
+        (!self.position.is_empty()).then(|| Token::from(&*self.position))
     }
 }
 

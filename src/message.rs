@@ -7,9 +7,10 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::ack::{AckSequence, Token};
+use crate::ack::AckSequence;
 use crate::cursor::Reply;
 use crate::event;
+use crate::fork::Origin;
 use crate::json::{self, ExtendedJson, Format};
 
 /// What a message knows of the worker that read it.
@@ -18,11 +19,13 @@ pub(crate) struct Source {
     pub(crate) format: Format,
     pub(crate) json: ExtendedJson,
     acks: Mutex<AckSequence>,
+    origin: Origin,
 }
 
 impl Source {
     pub(crate) fn new(name: &str, format: Format, json: ExtendedJson) -> Self {
-        Self { name: Text::new(name.to_owned()), format, json, acks: Mutex::default() }
+        let name = Text::new(name.to_owned());
+        Self { name, format, json, acks: Mutex::default(), origin: Origin::here() }
     }
 
     pub(crate) fn acks(&self) -> MutexGuard<'_, AckSequence> {
@@ -126,15 +129,19 @@ impl Events {
     }
 
     /// The resume token of one event.
-    pub(crate) fn token(&self, index: usize) -> Option<Token> {
-        event::resume_token(self.bson(index)).map(Token::from)
+    pub(crate) fn token(&self, index: usize) -> Option<&[u8]> {
+        event::resume_token(self.bson(index))
     }
 
     fn write_json(&self, index: usize, out: &mut String) {
         json::write_message(out, self.bson(index), self.source.format, self.source.json);
     }
 
-    fn ack(self: &Arc<Self>, range: Range<usize>) {
+    fn ack(&self, range: Range<usize>) {
+        // In a forked child the lock may be held for ever, and the stream is the parent's.
+        if self.source.origin.check().is_err() {
+            return;
+        }
         self.source.acks().ack(self.first + range.start as u64, range.len(), self, range.start);
     }
 }
@@ -243,7 +250,7 @@ impl Message {
     pub(crate) fn resume_token_text(&self) -> Option<&Text> {
         self.resume_token
             .get_or_init(|| {
-                self.events.token(self.index).map(|token| Text::new(json_of_token(&token)))
+                self.events.token(self.index).map(|token| Text::new(json_of_token(token)))
             })
             .as_ref()
     }

@@ -1,0 +1,83 @@
+//! The Rust examples do what they say. (The C examples are run by `tests/c_api.rs`.)
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ground::mongodb::bson::{Document, doc};
+use serde_json::Value;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// cargo builds the examples beside the tests, unless it is told to build one test only.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile: PathBuf = test.ancestors().nth(2).unwrap().into();
+    let path = profile.join("examples").join(name);
+    assert!(path.exists(), "{} is missing: run cargo build --examples", path.display());
+    Command::new(path)
+}
+
+#[test]
+fn quickstart_shows_a_shops_changes_and_a_summary() {
+    let output = example("quickstart").output().unwrap();
+    let (text, log) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{log}");
+    let changes: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |operation: &str| {
+        changes.iter().filter(|change| change["OperationType"] == operation).count()
+    };
+    let counts = ["insert", "update", "replace", "delete"].map(count);
+    assert_eq!(counts, [50, 40, 10, 8]);
+    assert_eq!(changes.len(), 108);
+    assert!(log.contains("108 changes"), "{log}");
+}
+
+#[test]
+fn quickstart_follows_a_collection_until_it_is_interrupted() {
+    let set = ground::shared();
+    let database = set.database("quickstart");
+    let mut process = example("quickstart")
+        .args([set.uri(), &database, "orders"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let (sender, received) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    // It says nothing when it is ready: write until something comes.
+    let orders = set.client().database(&database).collection::<Document>("orders");
+    let line = ground::eventually(DEADLINE, || {
+        orders.insert_one(doc! { "text": "hello" }).run().unwrap();
+        received.recv_timeout(Duration::from_millis(50)).ok()
+    });
+    let change: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(change["FullDocument"]["text"], "hello");
+    let interrupt =
+        Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    process.wait().unwrap();
+    reader.join().unwrap();
+}
+
+#[test]
+fn quickstart_says_what_is_wrong() {
+    for (arguments, code, text) in [
+        (&["--help"][..], 2, "usage"),
+        (&["a", "b", "c", "d"][..], 2, "usage"),
+        (&["nonsense"][..], 1, "nonsense"),
+    ] {
+        let output = example("quickstart").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(log.contains(text), "{log}");
+    }
+}

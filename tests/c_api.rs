@@ -1,0 +1,718 @@
+//! The C API, from C: the programs in `tests/c` and `examples/c`, compiled against the header,
+//! linked to the shared library, run against a real replica set.
+//!
+//! A C program prints what the harness has to know, one line each; what it finds wrong it prints to
+//! standard error before it exits with a failure. Its arguments begin with a URI, a database, and a
+//! time since which that database's collection `c` has had changes.
+#![cfg(target_os = "linux")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ground::ReplicaSet;
+use ground::mongodb::bson::{Document, doc};
+use ground::mongodb::sync::Database;
+use serde_json::Value;
+
+/// How long one C program may run.
+const DEADLINE: Duration = Duration::from_secs(45);
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+// ---------------------------------------------------------------------------------- the library
+
+/// The library that `MONGOSTREAM_TEST_LIBRARY` names, as a path from the repository's root.
+fn named_library() -> Option<PathBuf> {
+    std::env::var_os("MONGOSTREAM_TEST_LIBRARY").map(|path| root().join(path))
+}
+
+/// The shared library of the build that this test belongs to, unless another is named. cargo builds
+/// it beside the test, and only cargo knows where.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        if let Some(named) = named_library() {
+            assert!(named.exists(), "there is no {}", named.display());
+            return named;
+        }
+        let test = std::env::current_exe().unwrap();
+        // <target directory>[/<triple>]/<profile>/deps/<test>
+        let profile_directory = test.parent().and_then(Path::parent).unwrap();
+        let target_directory = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let inside = profile_directory.strip_prefix(target_directory).unwrap_or_else(|_| {
+            panic!("{} is not in {}", test.display(), target_directory.display())
+        });
+        let parts: Vec<_> = inside.iter().collect();
+        let (profile, triple) = parts.split_last().expect("a profile's directory");
+        let profile = if *profile == "debug" { OsStr::new("dev") } else { profile };
+        let mut cargo = Command::new(env!("CARGO"));
+        // What cargo tells this test of its package looks to build scripts (ring's) like a change.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text == "OUT_DIR"
+                || text.starts_with("CARGO_PKG_")
+                || text.starts_with("CARGO_MANIFEST_")
+            {
+                cargo.env_remove(&name);
+            }
+        }
+        // The very units that `cargo test` has built: nothing is left to compile.
+        cargo.args(["build", "--test", "c_api", "--message-format=json", "--manifest-path"]);
+        cargo.arg(root().join("Cargo.toml"));
+        cargo.arg("--target-dir").arg(target_directory).arg("--profile").arg(profile);
+        if let Some(triple) = triple.first() {
+            cargo.arg("--target").arg(triple);
+        }
+        let output = cargo.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let messages = String::from_utf8(output.stdout).unwrap();
+        let built = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "mongostream")
+            .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
+            .filter_map(|file| file.as_str().map(PathBuf::from))
+            .find(|file| file.extension() == Some(OsStr::new("so")));
+        built.unwrap_or_else(|| panic!("cargo built no shared library:\n{messages}"))
+    })
+}
+
+/// Runs a tool and returns what it prints.
+fn tool(command: &mut Command) -> String {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{name} is needed for this test: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Compiles a C program, once.
+fn compile(source: &str, flags: &[&str]) -> PathBuf {
+    static COMPILED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let library = library();
+    let mut compiled = COMPILED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let compiled = compiled.get_or_insert_default();
+    let name = format!("{source}{}", flags.concat());
+    if let Some(program) = compiled.get(&name) {
+        return program.clone();
+    }
+    let directory = scratch().join("programs");
+    std::fs::create_dir_all(&directory).unwrap();
+    let program = directory.join(name.replace('/', "_"));
+    let beside = library.parent().unwrap();
+    tool(
+        Command::new("gcc")
+            .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread", "-g"])
+            .args(flags)
+            .arg("-I")
+            .arg(root().join("include"))
+            .arg(root().join(source))
+            .arg("-o")
+            .arg(&program)
+            .arg("-L")
+            .arg(beside)
+            .arg("-lmongostream")
+            // Without new tags it goes before LD_LIBRARY_PATH, in which cargo names other places.
+            .arg(format!("-Wl,--disable-new-dtags,-rpath,{}", beside.display())),
+    );
+    compiled.insert(name, program.clone());
+    program
+}
+
+/// A directory of this process. The next run removes what earlier ones have left.
+fn scratch() -> &'static Path {
+    static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
+    SCRATCH.get_or_init(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c_api");
+        std::fs::create_dir_all(&all).unwrap();
+        for entry in std::fs::read_dir(&all).unwrap().flatten() {
+            let alive = Path::new("/proc").join(entry.file_name()).exists();
+            if !alive {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let own = all.join(std::process::id().to_string());
+        std::fs::create_dir_all(&own).unwrap();
+        own
+    })
+}
+
+// --------------------------------------------------------------------------------- the programs
+
+/// A C program that runs.
+struct Running {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    complaints: Complaints,
+    end: Instant,
+}
+
+/// What a program has written to standard error so far.
+struct Complaints {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Complaints {
+    fn of(stderr: ChildStderr) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let shared = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                let mut text = shared.lock().unwrap();
+                text.push_str(&line.unwrap());
+                text.push('\n');
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    /// Everything, once the program has ended.
+    fn all(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.so_far()
+    }
+}
+
+/// How a program has ended, and what it printed that nobody had waited for.
+struct Ended {
+    status: ExitStatus,
+    lines: Vec<String>,
+    stderr: String,
+}
+
+fn start<A: AsRef<OsStr>>(source: &str, arguments: impl IntoIterator<Item = A>) -> Running {
+    Running::of(source, Command::new(compile(source, &[])).args(arguments))
+}
+
+impl Running {
+    fn of(name: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let complaints = Complaints::of(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines() {
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        let end = Instant::now() + DEADLINE;
+        Self { name: name.to_owned(), child, lines, complaints, end }
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> String {
+        let left = self.end.saturating_duration_since(Instant::now());
+        match self.lines.recv_timeout(left) {
+            Ok(line) => line,
+            Err(error) => self.give_up(&format!("no line ({error})")),
+        }
+    }
+
+    #[track_caller]
+    fn give_up(&mut self, what: &str) -> ! {
+        let _ = self.child.kill();
+        panic!("{}: {what}: {}", self.name, self.complaints.all());
+    }
+
+    #[track_caller]
+    fn wait_for_stderr(&self, part: &str) {
+        ground::wait_until(DEADLINE, part, || self.complaints.so_far().contains(part));
+    }
+
+    fn interrupt(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGINT).unwrap();
+    }
+
+    #[track_caller]
+    fn expect(&mut self, expected: &str) {
+        assert_eq!(self.line(), expected, "{}", self.name);
+    }
+
+    #[track_caller]
+    fn end(mut self) -> Ended {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > self.end {
+                self.give_up("it still runs");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let stderr = self.complaints.all();
+        Ended { status, lines: self.lines.iter().collect(), stderr }
+    }
+
+    /// Waits for a good end, and gives the lines. The library prints nothing, so standard error has
+    /// nothing but what a check has to say.
+    #[track_caller]
+    fn succeed(self) -> Vec<String> {
+        let name = self.name.clone();
+        let ended = self.end();
+        assert!(ended.status.success(), "{name}: {}: {}", ended.status, ended.stderr);
+        assert_eq!(ended.stderr, "", "{name}");
+        ended.lines
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// ---------------------------------------------------------------------------------- the database
+
+/// A database of a test's own.
+struct Place {
+    uri: String,
+    database: Database,
+    since: String,
+}
+
+impl Place {
+    fn new(label: &str) -> Self {
+        Self::on(ground::shared(), label)
+    }
+
+    fn on(set: &ReplicaSet, label: &str) -> Self {
+        let database = set.client().database(&set.database(label));
+        let reply = database.run_command(doc! { "create": "c" }).run().unwrap();
+        let time = reply.get_timestamp("operationTime").unwrap();
+        let since = format!("{}:{}", time.time, time.increment);
+        Self { uri: set.uri().to_owned(), database, since }
+    }
+
+    /// One that has had `count` inserts.
+    fn with_inserts(label: &str, count: i32) -> Self {
+        let place = Self::new(label);
+        place.insert(0..count);
+        place
+    }
+
+    fn insert(&self, ids: std::ops::Range<i32>) {
+        let documents: Vec<Document> =
+            ids.map(|id| doc! { "_id": id, "text": format!("document {id}") }).collect();
+        self.run(doc! { "insert": "c", "documents": documents });
+    }
+
+    fn run(&self, command: Document) {
+        let reply = self.database.run_command(command).run().unwrap();
+        assert!(!reply.contains_key("writeErrors"), "{reply}");
+    }
+
+    fn start(&self, source: &str, arguments: &[&str]) -> Running {
+        start(source, [&[&*self.uri, self.database.name(), &self.since], arguments].concat())
+    }
+}
+
+/// The ids of the documents that lines of oplog JSON tell of.
+fn ids(lines: &[String]) -> Vec<i64> {
+    lines.iter().map(|line| id(&json(line))).collect()
+}
+
+fn id(message: &Value) -> i64 {
+    message["DocumentKey"]["_id"].as_i64().unwrap_or_else(|| panic!("{message}"))
+}
+
+fn json(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+/// What `_data` a resume token has: the server's tokens order as their events do.
+fn token(token: &Value) -> String {
+    token["_data"].as_str().unwrap_or_else(|| panic!("{token}")).to_owned()
+}
+
+// ------------------------------------------------------------------------------------- the tests
+
+#[test]
+fn the_library_exports_the_functions_of_the_header_and_nothing_else() {
+    let header = std::fs::read_to_string(root().join("include/mongostream.h")).unwrap();
+    // In the header every declaration begins at the start of a line; comments and types do not.
+    let declared: BTreeSet<&str> = header
+        .lines()
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+        .filter(|line| !line.starts_with("typedef") && !line.starts_with("extern"))
+        .filter_map(|line| line.split_once('('))
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .collect();
+    let symbols = tool(Command::new("nm").args(["-D", "--defined-only"]).arg(library()));
+    let exported: BTreeSet<&str> =
+        symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(declared, exported);
+    assert!(declared.len() >= 40, "the header was read: {declared:?}");
+}
+
+#[test]
+fn the_library_has_its_soname_and_is_never_unloaded() {
+    let dynamic = tool(Command::new("readelf").arg("-d").arg(library()));
+    assert!(dynamic.contains("Library soname: [libmongostream.so]"), "{dynamic}");
+    let flags = dynamic.lines().find(|line| line.contains("FLAGS_1")).unwrap_or_default();
+    assert!(flags.contains("NODELETE"), "{dynamic}");
+}
+
+#[test]
+fn the_version_that_runs_is_the_headers() {
+    let lines = start("tests/c/version.c", [""; 0]).succeed();
+    assert_eq!(lines, [env!("CARGO_PKG_VERSION")]);
+}
+
+#[track_caller]
+fn misuse(mistake: &str) {
+    let place = Place::with_inserts("misuse", 1);
+    assert_eq!(place.start("tests/c/misuse.c", &[mistake]).succeed(), ["done"]);
+}
+
+#[test]
+fn null_where_a_value_is_required_is_an_error() {
+    misuse("null_where_a_value_is_required");
+}
+
+#[test]
+fn a_capacity_or_a_batch_of_nothing_is_an_error() {
+    misuse("nothing_asked_for");
+}
+
+#[test]
+fn text_that_is_not_utf8_is_an_error() {
+    misuse("text_that_is_not_utf8");
+}
+
+#[test]
+fn an_unknown_option_or_a_bad_value_is_an_error_and_changes_nothing() {
+    misuse("options_that_do_not_exist_or_fit");
+}
+
+#[test]
+fn two_starts_for_one_worker_are_an_error() {
+    misuse("options_that_exclude_each_other");
+}
+
+#[test]
+fn a_bad_uri_is_an_error_that_keeps_the_password() {
+    misuse("uris_that_are_wrong");
+}
+
+#[test]
+fn a_bad_database_or_collection_is_an_error() {
+    misuse("scopes_that_do_not_exist");
+}
+
+#[test]
+fn a_closed_buffer_takes_no_worker() {
+    misuse("a_worker_for_a_closed_buffer");
+}
+
+#[test]
+fn every_number_has_a_status_name() {
+    misuse("statuses_that_do_not_exist");
+}
+
+#[test]
+fn the_simple_path_receives_every_change_and_acks_it() {
+    const COUNT: i32 = 20;
+    let place = Place::new("simple");
+    let mut program = place.start("tests/c/simple.c", &[&COUNT.to_string()]);
+    let opened = token(&json(&program.line()));
+    program.expect("ready");
+    place.insert(0..COUNT);
+    let lines = program.succeed();
+    let (messages, tokens): (Vec<_>, Vec<_>) =
+        lines.chunks(2).map(|pair| (json(&pair[0]), token(&json(&pair[1])))).unzip();
+    assert!(messages.iter().map(id).eq(0..i64::from(COUNT)));
+    let own: Vec<String> = messages.iter().map(|message| token(&message["ResumeToken"])).collect();
+    assert!(opened < own[0]);
+    for number in 0..messages.len() {
+        // A message's own token, or behind the last one read the server's later one.
+        assert!(tokens[number] >= own[number], "message {number} is acked");
+        assert!(own.get(number + 1).is_none_or(|next| tokens[number] < *next), "and no other");
+    }
+}
+
+#[track_caller]
+fn receive(way: &str) -> Vec<String> {
+    let place = Place::with_inserts("receive", 10);
+    place.start("tests/c/receive.c", &[way]).succeed()
+}
+
+#[test]
+fn a_receive_that_finds_nothing_waits_as_long_as_it_is_told() {
+    receive("timeouts");
+}
+
+#[test]
+fn a_batch_takes_what_is_there_up_to_max() {
+    assert_eq!(ids(&receive("batches")), Vec::from_iter(0..10));
+}
+
+#[test]
+fn the_workers_token_is_the_acked_prefix() {
+    receive("acks");
+}
+
+#[test]
+fn messages_and_batches_outlive_their_worker_and_buffer() {
+    assert_eq!(ids(&receive("survivors")), [0, 1, 2]);
+}
+
+#[test]
+fn the_descriptor_is_readable_exactly_while_a_receive_would_not_wait() {
+    let place = Place::with_inserts("poll", 5);
+    let mut program = place.start("tests/c/poll.c", &[]);
+    program.expect("ready");
+    place.insert(10..12);
+    program.succeed();
+}
+
+#[test]
+fn close_wakes_consumers_however_they_wait() {
+    Place::new("close").start("tests/c/close.c", &[]).succeed();
+}
+
+#[test]
+fn every_order_of_freeing_is_safe_while_the_worker_streams() {
+    Place::with_inserts("orders", 30).start("tests/c/free_orders.c", &["streaming"]).succeed();
+}
+
+#[test]
+fn every_order_of_freeing_is_safe_while_the_buffer_is_full() {
+    Place::with_inserts("orders", 30).start("tests/c/free_orders.c", &["blocked"]).succeed();
+}
+
+#[test]
+fn every_order_of_freeing_is_safe_before_the_worker_has_connected() {
+    Place::with_inserts("orders", 30).start("tests/c/free_orders.c", &["connecting"]).succeed();
+}
+
+/// Runs a program under valgrind: no invalid access, no leak. Where valgrind is not installed gcc's
+/// AddressSanitizer stands in: it sees leaks and freed memory too, but not what the library reads of
+/// memory that was never written.
+#[track_caller]
+fn without_leaks(source: &str, place: &Place, arguments: &[&str]) {
+    let found = Command::new("valgrind").arg("--version").output();
+    let valgrind = found.is_ok_and(|output| output.status.success());
+    assert!(
+        valgrind || std::env::var_os("MONGOSTREAM_REQUIRE_VALGRIND").is_none(),
+        "valgrind is required and not installed"
+    );
+    let mut command = if valgrind {
+        let mut command = Command::new("valgrind");
+        command.args(["--quiet", "--error-exitcode=99", "--leak-check=full"]);
+        // What the runtime's threads and statics hold at the end is still reachable, and meant to be.
+        command.args(["--show-leak-kinds=definite,indirect"]);
+        command.args(["--errors-for-leak-kinds=definite,indirect"]);
+        command.arg(compile(source, &[]));
+        command
+    } else {
+        let mut command = Command::new(compile(source, &["-fsanitize=address"]));
+        command.env("ASAN_OPTIONS", "detect_leaks=1");
+        command
+    };
+    command.args([&*place.uri, place.database.name(), &place.since]).args(arguments);
+    Running::of(source, &mut command).succeed();
+}
+
+#[test]
+fn freeing_in_every_order_leaks_nothing_and_touches_nothing_freed() {
+    let place = Place::with_inserts("orders", 30);
+    let situations = ["streaming", "blocked", "connecting"];
+    without_leaks("tests/c/free_orders.c", &place, &situations);
+}
+
+#[test]
+fn receiving_leaks_nothing_and_touches_nothing_freed() {
+    let place = Place::with_inserts("receive", 10);
+    let ways = ["timeouts", "batches", "acks", "survivors"];
+    without_leaks("tests/c/receive.c", &place, &ways);
+}
+
+#[track_caller]
+fn fork(way: &str) {
+    let place = Place::with_inserts("fork", 30);
+    assert_eq!(place.start("tests/c/fork.c", &[way]).succeed(), ["done"]);
+}
+
+#[test]
+fn a_child_of_fork_gets_errors_instead_of_hanging() {
+    fork("parents_objects");
+}
+
+#[test]
+fn a_child_of_fork_may_ack() {
+    fork("acks");
+}
+
+#[test]
+fn fork_before_the_first_use_is_harmless() {
+    fork("before_the_first_use");
+}
+
+#[test]
+fn the_hosts_signals_reach_only_the_hosts_threads() {
+    let place = Place::with_inserts("signals", 200);
+    assert_eq!(place.start("tests/c/signals.c", &[]).succeed(), ["taking signals"]);
+}
+
+#[test]
+fn the_death_of_the_server_does_not_kill_the_host() {
+    let set = ReplicaSet::start().unwrap();
+    let place = Place::on(&set, "gone");
+    place.insert(0..2);
+    let mut program = place.start("tests/c/server_gone.c", &[]);
+    program.expect("ready");
+    set.member(0).kill().unwrap();
+    program.expect("reconnecting");
+    set.member(0).restart().unwrap();
+    set.wait_for_primary(Duration::from_secs(20)).unwrap();
+    place.insert(10..11);
+    assert_eq!(program.succeed(), ["received"]);
+}
+
+/// Documents a collection; each is inserted, updated, replaced and deleted.
+const DOCUMENTS: i32 = 5_000;
+const COLLECTIONS: i32 = 5;
+const OPERATIONS: [&str; 4] = ["insert", "update", "replace", "delete"];
+
+/// Makes 20,000 changes and gives them in their order.
+fn write_mixed(place: &Place, collection: &str) -> Vec<(&'static str, i32)> {
+    const BLOCK: i32 = 500;
+    let mut written = Vec::new();
+    for first in (0..DOCUMENTS).step_by(BLOCK as usize) {
+        let block = first..first + BLOCK;
+        let each =
+            |make: fn(i32) -> Document| -> Vec<Document> { block.clone().map(make).collect() };
+        place.run(doc! { "insert": collection, "documents": each(|id| {
+            doc! { "_id": id, "state": "new", "items": [{ "sku": format!("sku-{id}") }] }
+        }) });
+        place.run(doc! { "update": collection, "updates": each(|id| {
+            doc! { "q": { "_id": id }, "u": { "$set": { "state": "paid" } } }
+        }) });
+        place.run(doc! { "update": collection, "updates": each(|id| {
+            doc! { "q": { "_id": id }, "u": { "state": "replaced" } }
+        }) });
+        place.run(doc! { "delete": collection, "deletes": each(|id| {
+            doc! { "q": { "_id": id }, "limit": 1 }
+        }) });
+        for operation in OPERATIONS {
+            written.extend(block.clone().map(|id| (operation, id)));
+        }
+    }
+    written
+}
+
+#[test]
+fn a_hundred_thousand_changes_arrive_once_and_in_order() {
+    let total = DOCUMENTS * COLLECTIONS * OPERATIONS.len() as i32;
+    let place = Place::new("mixed");
+    let files = [scratch().join("mixed-0"), scratch().join("mixed-1")];
+    let paths = files.each_ref().map(|file| file.to_str().unwrap());
+    let mut program = place.start("tests/c/mixed.c", &[&total.to_string(), paths[0], paths[1]]);
+    program.expect("ready");
+    let written: HashMap<String, Vec<(&str, i32)>> = std::thread::scope(|threads| {
+        let writers: Vec<_> = (0..COLLECTIONS)
+            .map(|number| {
+                let (place, name) = (&place, format!("c{number}"));
+                threads.spawn(move || (name.clone(), write_mixed(place, &name)))
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    program.succeed();
+
+    // Where each change stands in what was written to its collection.
+    let places: HashMap<(&str, &str, i32), usize> = written
+        .iter()
+        .flat_map(|(collection, changes)| {
+            let numbered = changes.iter().enumerate();
+            numbered.map(move |(at, (operation, id))| ((&**collection, *operation, *id), at))
+        })
+        .collect();
+    assert_eq!(places.len(), total as usize, "every change is one of a kind");
+    let mut received = BTreeSet::new();
+    let mut numbers = BTreeSet::new();
+    for file in &files {
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut last: HashMap<&str, usize> = HashMap::new();
+        let mut last_number = None;
+        for line in text.lines() {
+            let [number, worker, operation, id] = line.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let number: i64 = number.parse().unwrap();
+            assert!(last_number.replace(number).is_none_or(|last| last < number), "{line}");
+            numbers.insert(number);
+            let change = (worker, operation, id.parse().unwrap());
+            let at = *places.get(&change).unwrap_or_else(|| panic!("never written: {line}"));
+            assert!(received.insert((worker.to_owned(), at)), "twice: {line}");
+            let before = last.insert(worker, at);
+            assert!(before.is_none_or(|before| before < at), "out of order: {line}");
+        }
+        assert!(text.lines().count() > 1000, "both consumers took part");
+    }
+    assert_eq!(received.len(), total as usize, "every change has arrived");
+    assert!(numbers.into_iter().eq(0..i64::from(total)));
+}
+
+#[test]
+fn the_example_tails_changes_until_ctrl_c() {
+    let place = Place::new("tail");
+    let mut program = start("examples/c/tail.c", [&place.uri, place.database.name(), "c"]);
+    program.wait_for_stderr("following");
+    place.insert(0..3);
+    let lines: Vec<String> = (0..3).map(|_| program.line()).collect();
+    assert_eq!(ids(&lines), [0, 1, 2]);
+    program.interrupt();
+    let ended = program.end();
+    assert_eq!(
+        (ended.status.code(), ended.stderr.lines().count()),
+        (Some(0), 1),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(ended.lines, [""; 0]);
+}
+
+#[test]
+fn the_example_says_what_went_wrong() {
+    for (uri, status, text) in [
+        ("nonsense", 1, "MS_ERR_ARGUMENT"),
+        ("mongodb://u:hush@127.0.0.1:1/?serverSelectionTimeoutMS=100", 1, "MS_ERR_CONNECT"),
+    ] {
+        let ended = start("examples/c/tail.c", [uri, "shop", "orders"]).end();
+        assert_eq!(ended.status.code(), Some(status), "{}", ended.stderr);
+        assert!(ended.stderr.contains(text) && !ended.stderr.contains("hush"), "{}", ended.stderr);
+    }
+    assert_eq!(start("examples/c/tail.c", [""; 0]).end().status.code(), Some(2));
+}
+
+/// The limit is for the optimised library; the one of a debug build only has to be in sight of it.
+#[test]
+fn fifty_idle_workers_cost_less_than_a_hundredth_of_a_core() {
+    let set = ReplicaSet::start().unwrap();
+    let lines = start("tests/c/idle.c", [set.uri()]).succeed();
+    let percent: f64 = lines.first().expect("a figure").parse().unwrap();
+    eprintln!("50 idle workers use {percent} % of a core");
+    let limit = if named_library().is_some() { 1.0 } else { 5.0 };
+    assert!(percent < limit, "{percent} % of a core");
+}

@@ -134,6 +134,11 @@ impl AckSequence {
         }
     }
 
+    /// How many events are acknowledged without a gap.
+    pub(crate) fn acked(&self) -> u64 {
+        self.next
+    }
+
     fn move_to(&mut self, token: &[u8]) {
         self.position.clear();
         self.position.extend_from_slice(token);

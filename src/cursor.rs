@@ -59,6 +59,12 @@ impl Scope {
         }
     }
 
+    /// Keeps the changes of one collection out of the stream: a worker's own checkpoints.
+    pub(crate) fn leave_out(&mut self, database: &str, collection: &str) {
+        let own = doc! { "ns.db": database, "ns.coll": collection };
+        self.stages.insert(0, doc! { "$match": { "$nor": [own] } });
+    }
+
     fn command(&self, from: &Position) -> Document {
         let mut change_stream = self.change_stream.clone();
         if let Some((name, value)) = from.field() {

@@ -45,6 +45,7 @@
 
 mod ack;
 mod buffer;
+mod checkpoint;
 mod client;
 mod cursor;
 mod element;
@@ -65,6 +66,7 @@ mod worker;
 pub mod capi;
 
 pub use crate::buffer::{Buffer, Iter, Received};
+pub use crate::checkpoint::{CheckpointStore, CollectionCheckpoint, FileCheckpoint, StoreError};
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};

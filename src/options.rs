@@ -4,12 +4,14 @@
 //! of the header and the documentation; the typed setters of [`Watch`](crate::Watch) end in the same
 //! fields and the same checks.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bson::{Document, doc};
 
 use crate::error::{Error, Result};
 use crate::json::{self, ExtendedJson, Format};
+use crate::uri::Uri;
 
 /// Where a stream begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +84,11 @@ pub struct Options {
     pub(crate) format: Format,
     pub(crate) json: ExtendedJson,
     pub(crate) retry: Option<Duration>,
+    pub(crate) checkpoint_file: Option<PathBuf>,
+    pub(crate) checkpoint_collection: Option<String>,
+    pub(crate) checkpoint_uri: Option<Uri>,
+    pub(crate) checkpoint_name: Option<String>,
+    pub(crate) checkpoint_interval: Duration,
 }
 
 impl Default for Options {
@@ -98,6 +105,11 @@ impl Default for Options {
             format: Format::Oplog,
             json: ExtendedJson::Relaxed,
             retry: None,
+            checkpoint_file: None,
+            checkpoint_collection: None,
+            checkpoint_uri: None,
+            checkpoint_name: None,
+            checkpoint_interval: Duration::from_secs(1),
         }
     }
 }
@@ -126,10 +138,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         text: "Worker name in messages, errors and logs; where it is not set the namespace \
                (\"shop.orders\", \"shop\" for a database, \"*\" for a deployment).",
         set: |options, value| {
-            if value.is_empty() || value.contains('\0') {
-                return Err("a name is not empty and has no NUL".to_owned());
-            }
-            options.name = Some(value.to_owned());
+            options.name = Some(not_empty(value)?);
             Ok(())
         },
     },
@@ -244,6 +253,61 @@ pub static OPTIONS: &[OptionInfo] = &[
             Ok(())
         },
     },
+    OptionInfo {
+        name: "checkpoint_file",
+        values: "path",
+        default: "",
+        text: "Keep the acked position in this file, and go on there when the worker is started again: \
+               a saved checkpoint goes before every start option. Excludes checkpoint_collection.",
+        set: |options, value| {
+            options.checkpoint_file = Some(PathBuf::from(not_empty(value)?));
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "checkpoint_collection",
+        values: "database.collection",
+        default: "",
+        text: "Keep the acked position in this collection, written with majority, one document for \
+               each checkpoint_name. Its own changes are not delivered. Excludes checkpoint_file.",
+        set: |options, value| {
+            options.checkpoint_collection = Some(not_empty(value)?);
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "checkpoint_uri",
+        values: "MongoDB URI",
+        default: "",
+        text: "The deployment of checkpoint_collection, if it is not the watched one.",
+        set: |options, value| {
+            options.checkpoint_uri = Some(Uri::parse(value).map_err(|error| error.to_string())?);
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "checkpoint_name",
+        values: "text",
+        default: "",
+        text: "The name of the checkpoint; where it is not set the worker's name. It must stay the same \
+               from run to run, and no other running worker may use it in the same place.",
+        set: |options, value| {
+            options.checkpoint_name = Some(not_empty(value)?);
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "checkpoint_ms",
+        values: "1 to 2147483647",
+        default: "1000",
+        text: "Save at most this often, in milliseconds; a position that moved without an ack is saved \
+               ten times less often. Joining a worker saves always.",
+        set: |options, value| {
+            let interval = parse_number(value, 1, i32::MAX as u64)?;
+            options.checkpoint_interval = Duration::from_millis(interval);
+            Ok(())
+        },
+    },
 ];
 
 impl Options {
@@ -283,6 +347,17 @@ impl Options {
             return Err(Error::argument(format!(
                 "options {first} and {second} exclude each other: a stream has one start"
             )));
+        }
+        if self.checkpoint_file.is_some() && self.checkpoint_collection.is_some() {
+            return Err(Error::argument(
+                "options checkpoint_file and checkpoint_collection exclude each other: a checkpoint \
+                 has one place",
+            ));
+        }
+        if self.checkpoint_uri.is_some() && self.checkpoint_collection.is_none() {
+            return Err(Error::argument(
+                "option checkpoint_uri needs checkpoint_collection: it says on which deployment that is",
+            ));
         }
         Ok(())
     }
@@ -326,6 +401,13 @@ impl Options {
         }
         self.start_after.as_ref().map(|token| ("startAfter", token.clone().into()))
     }
+}
+
+fn not_empty(value: &str) -> Result<String, String> {
+    if value.is_empty() || value.contains('\0') {
+        return Err("it is not empty and has no NUL".to_owned());
+    }
+    Ok(value.to_owned())
 }
 
 fn one_of<T: Copy>(names: &[(&str, T)], value: &str) -> Result<T, String> {
@@ -417,6 +499,9 @@ mod tests {
             ("json", ""),
             ("retry_ms", "-2"),
             ("name", ""),
+            ("checkpoint_file", ""),
+            ("checkpoint_uri", "nonsense"),
+            ("checkpoint_ms", "0"),
         ] {
             let text = message(name, value);
             let option = OPTIONS.iter().find(|option| option.name == name).unwrap();

@@ -52,6 +52,12 @@ fn invalid(text: &str, error: &DriverError) -> Error {
     Error::argument(format!("the URI {} is not valid: {reason}", shown(text)))
 }
 
+impl std::fmt::Debug for Uri {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Uri").field(&self.shown()).finish()
+    }
+}
+
 /// The scheme, the hosts and the database. Whatever stands before the last `@` may be a secret, and
 /// so may be an option's value.
 fn shown(text: &str) -> String {

@@ -10,6 +10,9 @@ use mongodb::error::Error as DriverError;
 
 use crate::ack::Token;
 use crate::buffer::{Buffer, Queue, Stopped, Wait};
+use crate::checkpoint::{
+    CheckpointStore, Checkpointer, CollectionCheckpoint, FileCheckpoint, Identity,
+};
 use crate::client::{Deployment, with_signals_blocked};
 use crate::cursor::{Cursor, Next, Position, Scope};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,6 +68,7 @@ pub enum Waited {
 pub struct Worker {
     source: Arc<Source>,
     control: Arc<Control>,
+    checkpointer: Option<Checkpointer>,
     origin: Origin,
 }
 
@@ -92,6 +96,7 @@ impl Worker {
             database: None,
             collection: None,
             options: Options::new(),
+            checkpoint: None,
             mistake: None,
         }
     }
@@ -164,11 +169,13 @@ impl Worker {
         }
     }
 
-    /// Waits until the worker has ended.
+    /// Waits until the worker has ended. If it has a checkpoint, every acknowledgement made before this
+    /// call is then saved.
     ///
     /// # Errors
     ///
-    /// Why it failed (the failure still comes through the buffer as well).
+    /// Why it failed (the failure still comes through the buffer as well), or
+    /// [`ErrorKind::Checkpoint`] if its checkpoint could not be saved within 5 s.
     pub fn join(&self) -> Result<()> {
         self.join_until(Wait::ForEver).map(drop)
     }
@@ -189,10 +196,14 @@ impl Worker {
             Wait::Until(deadline) => self.control.ended.wait(Some(deadline)),
             Wait::ForEver => self.control.ended.wait(None),
         };
+        if !ended {
+            return Ok(Waited::Timeout);
+        }
+        let saved =
+            self.checkpointer.as_ref().map_or(Ok(()), |checkpointer| checkpointer.save(None));
         match self.failure() {
-            _ if !ended => Ok(Waited::Timeout),
             Some(failure) => Err(failure),
-            None => Ok(Waited::Done),
+            None => saved.map(|()| Waited::Done),
         }
     }
 
@@ -213,6 +224,12 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.stop();
+        if let Some(checkpointer) = &self.checkpointer
+            && self.origin.check().is_ok()
+            && self.control.ended.is_open()
+        {
+            checkpointer.release_if_saved(&self.source);
+        }
     }
 }
 
@@ -232,6 +249,7 @@ pub struct Watch {
     database: Option<String>,
     collection: Option<String>,
     options: Options,
+    checkpoint: Option<Arc<dyn CheckpointStore>>,
     mistake: Option<Error>,
 }
 
@@ -304,6 +322,24 @@ impl Watch {
         self
     }
 
+    /// Keeps the acknowledged position in a store, and goes on there when the worker is started again. A
+    /// saved checkpoint goes before every start point.
+    pub fn checkpoint(mut self, store: impl CheckpointStore) -> Self {
+        self.checkpoint = Some(Arc::new(store));
+        self
+    }
+
+    /// The name of the checkpoint; the worker's name if never called. It must stay the same from run to
+    /// run, and no other running worker may use it in the same store.
+    pub fn checkpoint_name(self, name: &str) -> Self {
+        self.option("checkpoint_name", name)
+    }
+
+    /// Save the checkpoint at most this often, in whole milliseconds.
+    pub fn checkpoint_interval(self, time: Duration) -> Self {
+        self.option("checkpoint_ms", &time.as_millis().to_string())
+    }
+
     /// Sets an option by its name, see [`OPTIONS`](crate::OPTIONS).
     pub fn option(self, name: &str, value: &str) -> Self {
         self.check(|options| options.set(name, value))
@@ -340,7 +376,8 @@ impl Watch {
         check_namespace(self.database.as_deref(), self.collection.as_deref())?;
         self.options.check()?;
 
-        let scope = Scope::new(self.database.as_deref(), self.collection.as_deref(), &self.options);
+        let mut scope =
+            Scope::new(self.database.as_deref(), self.collection.as_deref(), &self.options);
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
         let source = Arc::new(Source::new(&name, self.options.format, self.options.json));
         let control = Arc::new(Control {
@@ -351,6 +388,17 @@ impl Watch {
             failure: OnceLock::new(),
         });
         let deployment = Deployment::of(uri)?;
+        let key = self.options.checkpoint_name.as_deref().unwrap_or(&name);
+        let identity = Identity::new(key, &scope)?;
+        let checkpointer = match self.checkpoint_store(&deployment, &mut scope)? {
+            Some(store) => Some(Checkpointer::start(
+                store,
+                identity,
+                self.options.checkpoint_interval,
+                &source,
+            )?),
+            None => None,
+        };
         let queue = Arc::clone(buffer.queue());
         queue.attach(&control.stop)?;
         let thread = Thread {
@@ -360,6 +408,7 @@ impl Watch {
             source: Arc::clone(&source),
             queue: Arc::clone(&queue),
             control: Arc::clone(&control),
+            checkpointer: checkpointer.clone(),
         };
         let builder = std::thread::Builder::new().name("mongostream".to_owned());
         if let Err(error) = with_signals_blocked(|| builder.spawn(move || thread.main())) {
@@ -369,7 +418,46 @@ impl Watch {
                 format!("cannot start a thread for worker {name}: {error}"),
             ));
         }
-        Ok(Worker { source, control, origin: Origin::here() })
+        Ok(Worker { source, control, checkpointer, origin: Origin::here() })
+    }
+
+    /// The store that the options or [`checkpoint`](Self::checkpoint) ask for. Where it is a collection
+    /// that the stream would see, the stream leaves it out.
+    fn checkpoint_store(
+        &self,
+        deployment: &Arc<Deployment>,
+        scope: &mut Scope,
+    ) -> Result<Option<Arc<dyn CheckpointStore>>> {
+        let options = &self.options;
+        let named = options.checkpoint_file.is_some() || options.checkpoint_collection.is_some();
+        if named && self.checkpoint.is_some() {
+            return Err(Error::argument("a checkpoint has one place, two are given"));
+        }
+        if let Some(path) = &options.checkpoint_file {
+            return Ok(Some(Arc::new(FileCheckpoint::new(path))));
+        }
+        let Some(namespace) = &options.checkpoint_collection else {
+            return Ok(self.checkpoint.clone());
+        };
+        let home = match &options.checkpoint_uri {
+            Some(uri) => Deployment::of(uri.clone())?,
+            None => Arc::clone(deployment),
+        };
+        let store = CollectionCheckpoint::on(home, namespace)?;
+        let (database, collection) = store.namespace();
+        let watches_database = scope.database.as_deref().is_none_or(|name| name == database);
+        if store.is_on(deployment) && watches_database {
+            match &scope.collection {
+                None => scope.leave_out(database, collection),
+                Some(name) if name == collection => {
+                    return Err(Error::argument(format!(
+                        "{namespace} is watched: its checkpoint cannot be in itself"
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Some(Arc::new(store)))
     }
 }
 
@@ -385,7 +473,7 @@ impl std::fmt::Debug for Watch {
 }
 
 /// MongoDB manual, "MongoDB Limits and Thresholds", "Naming Restrictions".
-fn check_namespace(database: Option<&str>, collection: Option<&str>) -> Result<()> {
+pub(crate) fn check_namespace(database: Option<&str>, collection: Option<&str>) -> Result<()> {
     const NOT_IN_DATABASE: [char; 7] = ['/', '\\', '.', ' ', '"', '$', '\0'];
     if let Some(name) = database
         && (name.is_empty() || name.len() > 63 || name.contains(NOT_IN_DATABASE))
@@ -421,6 +509,7 @@ struct Thread {
     source: Arc<Source>,
     queue: Arc<Queue>,
     control: Arc<Control>,
+    checkpointer: Option<Checkpointer>,
 }
 
 /// Why a cursor is followed no longer.
@@ -483,10 +572,20 @@ impl Thread {
     fn run(&self) -> Option<Error> {
         let mut position = Position::Start(self.options.start_field());
         let mut trouble = Trouble::new();
+        let mut ran_before = false;
+        match self.checkpointer.as_ref().map_or(Ok(None), |saved| saved.load(&self.control.stop)) {
+            Ok(Some(token)) => {
+                self.source.acks().place(Token::clone(&token));
+                position = Position::After(token);
+                ran_before = true;
+            }
+            Ok(None) => {}
+            Err(failure) => return Some(failure),
+        }
         loop {
             let was_ready = self.control.ready.is_open();
             let cursor = self.open(position);
-            let end = self.follow(&cursor);
+            let end = self.follow(&cursor, ran_before);
             let progress = cursor.progress();
             drop(cursor);
             position = progress.position;
@@ -548,7 +647,9 @@ impl Thread {
     }
 
     /// Hands over what one cursor delivers, for as long as it lives.
-    fn follow(&self, cursor: &Cursor) -> End {
+    ///
+    /// A stream that ran before, by its checkpoint, is treated as one that was open already.
+    fn follow(&self, cursor: &Cursor, ran_before: bool) -> End {
         let mut opened = false;
         loop {
             let (reply, first) = match cursor.next(&self.control.stop) {
@@ -557,7 +658,7 @@ impl Thread {
                 Next::Failed(error) => {
                     let phase = match () {
                         () if opened => Phase::Streaming,
-                        () if self.control.ready.is_open() => Phase::Reopening,
+                        () if ran_before || self.control.ready.is_open() => Phase::Reopening,
                         () => Phase::Opening,
                     };
                     return End::Broken(error, phase);
@@ -567,7 +668,9 @@ impl Thread {
             };
             if !opened {
                 opened = true;
-                self.opened();
+                if let Err(error) = self.opened(ran_before) {
+                    return End::Failed(error);
+                }
             }
             for events in Events::of_reply(&self.source, reply, first) {
                 if let Err(Stopped) = self.queue.push(&events, &self.control.stop) {
@@ -577,7 +680,14 @@ impl Thread {
         }
     }
 
-    fn opened(&self) {
+    fn opened(&self, ran_before: bool) -> Result<()> {
+        // A crash before the first acknowledgement must not lead to a new "now".
+        if let Some(checkpointer) = &self.checkpointer
+            && !ran_before
+            && !self.control.ready.is_open()
+        {
+            checkpointer.save(Some(&self.control.stop))?;
+        }
         self.control.set(WorkerState::Streaming);
         self.control.ready.open();
         log::info!(
@@ -586,6 +696,7 @@ impl Thread {
             self.scope.namespace(),
             self.deployment.uri().shown()
         );
+        Ok(())
     }
 
     /// Whether a broken cursor may be opened again; if not, the failure.

@@ -1,0 +1,141 @@
+//! A checkpoint in a collection.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bson::{DateTime, Document, doc};
+use mongodb::options::{ReadConcern, SelectionCriteria, WriteConcern};
+use mongodb::sync::{Client, Collection};
+
+use super::{CheckpointStore, StoreError};
+use crate::client::Deployment;
+use crate::error::{Error, Result};
+use crate::uri::Uri;
+
+/// Keeps checkpoints in a collection, one document for each name: `{_id: name, checkpoint: text,
+/// savedAt: date}`.
+///
+/// Written with majority, so that no election takes one back, and read from the primary with
+/// majority. A name is claimed within this process only: two processes must not use the same one.
+#[derive(Clone)]
+pub struct CollectionCheckpoint {
+    deployment: Arc<Deployment>,
+    database: String,
+    collection: String,
+}
+
+impl CollectionCheckpoint {
+    /// How long the server may take for one save.
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    /// The collection `database.collection` on the deployment at `uri`; it need not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) for a bad URI or namespace.
+    pub fn new(uri: &str, namespace: &str) -> Result<Self> {
+        Self::on(Deployment::of(Uri::parse(uri)?)?, namespace)
+    }
+
+    pub(crate) fn on(deployment: Arc<Deployment>, namespace: &str) -> Result<Self> {
+        let Some((database, collection)) = namespace.split_once('.') else {
+            return Err(Error::argument(format!(
+                "{namespace:?} is no place for checkpoints: give it as database.collection"
+            )));
+        };
+        crate::worker::check_namespace(Some(database), Some(collection))?;
+        Ok(Self { deployment, database: database.to_owned(), collection: collection.to_owned() })
+    }
+
+    pub(crate) fn is_on(&self, deployment: &Arc<Deployment>) -> bool {
+        Arc::ptr_eq(&self.deployment, deployment)
+    }
+
+    /// Database and collection.
+    pub(crate) fn namespace(&self) -> (&str, &str) {
+        (&self.database, &self.collection)
+    }
+
+    fn collection(&self) -> Result<Collection<Document>, StoreError> {
+        let (sender, made) = crossbeam_channel::bounded(1);
+        let deployment = Arc::clone(&self.deployment);
+        self.deployment.runtime().spawn(async move {
+            let _ = sender.send(deployment.client().await.cloned());
+        });
+        let client = Client::from(made.recv()??);
+        Ok(client.database(&self.database).collection(&self.collection))
+    }
+}
+
+impl std::fmt::Debug for CollectionCheckpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("CollectionCheckpoint").field(&self.place()).finish()
+    }
+}
+
+/// A claim on a name, given up when dropped.
+struct Claim(String);
+
+static CLAIMS: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(claims) = &mut *CLAIMS.lock().unwrap_or_else(PoisonError::into_inner) {
+            claims.remove(&self.0);
+        }
+    }
+}
+
+impl CheckpointStore for CollectionCheckpoint {
+    fn place(&self) -> String {
+        format!(
+            "collection {}.{} on {}",
+            self.database,
+            self.collection,
+            self.deployment.uri().shown()
+        )
+    }
+
+    fn claim(&self, name: &str) -> Result<Box<dyn Any + Send>, StoreError> {
+        let key = format!("{}\0{name}", self.place());
+        let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !claims.get_or_insert_default().insert(key.clone()) {
+            return Err("another worker uses it".into());
+        }
+        Ok(Box::new(Claim(key)))
+    }
+
+    fn load(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let found = self
+            .collection()?
+            .find_one(doc! { "_id": name })
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(SelectionCriteria::ReadPreference(
+                mongodb::options::ReadPreference::Primary,
+            ))
+            .run()
+            .map_err(|error| crate::resume::text_of(&error))?;
+        match found {
+            None => Ok(None),
+            Some(document) => Ok(Some(document.get_str("checkpoint")?.to_owned())),
+        }
+    }
+
+    fn save(&self, name: &str, text: &str) -> Result<(), StoreError> {
+        let concern = WriteConcern::builder()
+            .w(mongodb::options::Acknowledgment::Majority)
+            .journal(true)
+            .w_timeout(Self::DEADLINE)
+            .build();
+        let document = doc! { "_id": name, "checkpoint": text, "savedAt": DateTime::now() };
+        self.collection()?
+            .replace_one(doc! { "_id": name }, document)
+            .upsert(true)
+            .write_concern(concern)
+            .run()
+            .map_err(|error| crate::resume::text_of(&error))?;
+        Ok(())
+    }
+}

@@ -101,6 +101,35 @@
  */
 #define MS_OPT_RETRY_MS "retry_ms"
 
+/**
+ * path. Keep the acked position in this file, and go on there when the worker is started again: a
+ * saved checkpoint goes before every start option. Excludes checkpoint_collection.
+ */
+#define MS_OPT_CHECKPOINT_FILE "checkpoint_file"
+
+/**
+ * database.collection. Keep the acked position in this collection, written with majority, one
+ * document for each checkpoint_name. Its own changes are not delivered. Excludes checkpoint_file.
+ */
+#define MS_OPT_CHECKPOINT_COLLECTION "checkpoint_collection"
+
+/**
+ * MongoDB URI. The deployment of checkpoint_collection, if it is not the watched one.
+ */
+#define MS_OPT_CHECKPOINT_URI "checkpoint_uri"
+
+/**
+ * text. The name of the checkpoint; where it is not set the worker's name. It must stay the same
+ * from run to run, and no other running worker may use it in the same place.
+ */
+#define MS_OPT_CHECKPOINT_NAME "checkpoint_name"
+
+/**
+ * 1 to 2147483647 [1000]. Save at most this often, in milliseconds; a position that moved without
+ * an ack is saved ten times less often. Joining a worker saves always.
+ */
+#define MS_OPT_CHECKPOINT_MS "checkpoint_ms"
+
 
 /**
  * Major version of the header.
@@ -429,7 +458,8 @@ void ms_buffer_free(ms_buffer *buffer);
  *
  * Checks every argument and option now, connects on the worker's own thread; what goes wrong there
  * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
- * MS_ERR_ARGUMENT, or MS_ERR_STATE for a closed buffer, or MS_ERR_FORKED.
+ * MS_ERR_ARGUMENT, or MS_ERR_STATE for a closed buffer or a checkpoint that is in use, or
+ * MS_ERR_FORKED.
  */
 ms_worker *ms_worker_start(const char *uri,
                            const char *database,
@@ -462,9 +492,11 @@ void ms_worker_stop(ms_worker *worker);
 
 /**
  * Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the worker has
- * ended. It does not ask it to.
+ * ended; it does not ask it to. If the worker has a checkpoint, every ack made before this call is
+ * then saved; acks made later may go unsaved.
  *
- * MS_OK; MS_TIMEOUT; or why the worker failed (the failure still comes through the buffer as well).
+ * MS_OK; MS_TIMEOUT; why the worker failed (the failure still comes through the buffer as well); or
+ * MS_ERR_CHECKPOINT if the checkpoint could not be saved within 5 s.
  */
 ms_status ms_worker_join(ms_worker *worker, int64_t timeout_ms, ms_error **error);
 
@@ -476,7 +508,8 @@ ms_status ms_worker_join(ms_worker *worker, int64_t timeout_ms, ms_error **error
 char *ms_worker_resume_token(const ms_worker *worker);
 
 /**
- * Stops the worker and lets it go; never waits. The buffer may be freed before or after it. NULL
+ * Stops the worker and lets it go; never waits. What is still to be saved of its checkpoint is saved
+ * later; until then the checkpoint counts as in use, so join first to start again at once. The buffer may be freed before or after it. NULL
  * does nothing.
  */
 void ms_worker_free(ms_worker *worker);

@@ -37,7 +37,8 @@
 //!
 //! A consumer says with [`Message::ack`] that it is done with a message. [`Worker::resume_token`] is
 //! the point up to which everything is acknowledged; a worker that is started there
-//! ([`Start::StartAfter`]) skips nothing.
+//! ([`Start::StartAfter`]) skips nothing. With a checkpoint ([`Watch::checkpoint`]) a worker keeps that
+//! point durably and goes on there by itself.
 //!
 //! # The way of an event through the code
 //!

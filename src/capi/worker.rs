@@ -38,7 +38,8 @@ pub const MS_WORKER_FAILED: ms_worker_state = 4;
 ///
 /// Checks every argument and option now, connects on the worker's own thread; what goes wrong there
 /// comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
-/// MS_ERR_ARGUMENT, or MS_ERR_STATE for a closed buffer, or MS_ERR_FORKED.
+/// MS_ERR_ARGUMENT, or MS_ERR_STATE for a closed buffer or a checkpoint that is in use, or
+/// MS_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_worker_start(
     uri: *const c_char,
@@ -120,9 +121,11 @@ pub unsafe extern "C" fn ms_worker_stop(worker: *mut ms_worker) {
 }
 
 /// Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the worker has
-/// ended. It does not ask it to.
+/// ended; it does not ask it to. If the worker has a checkpoint, every ack made before this call is
+/// then saved; acks made later may go unsaved.
 ///
-/// MS_OK; MS_TIMEOUT; or why the worker failed (the failure still comes through the buffer as well).
+/// MS_OK; MS_TIMEOUT; why the worker failed (the failure still comes through the buffer as well); or
+/// MS_ERR_CHECKPOINT if the checkpoint could not be saved within 5 s.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_worker_join(
     worker: *mut ms_worker,
@@ -149,7 +152,8 @@ pub unsafe extern "C" fn ms_worker_resume_token(worker: *const ms_worker) -> *mu
     })
 }
 
-/// Stops the worker and lets it go; never waits. The buffer may be freed before or after it. NULL
+/// Stops the worker and lets it go; never waits. What is still to be saved of its checkpoint is saved
+/// later; until then the checkpoint counts as in use, so join first to start again at once. The buffer may be freed before or after it. NULL
 /// does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_worker_free(worker: *mut ms_worker) {

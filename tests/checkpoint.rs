@@ -1,0 +1,474 @@
+//! A restart goes on exactly behind what was acknowledged, whatever the checkpoint lies in.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ground::ReplicaSet;
+use ground::mongodb::bson::{Document, doc};
+use mongostream::{
+    Buffer, CheckpointStore, CollectionCheckpoint, ErrorKind, FileCheckpoint, Message, Start,
+    StoreError, Waited, Watch, Worker,
+};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A directory that is removed in the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!(
+            "mongostream-checkpoint-{}-{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("orders.token")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A collection `orders` in a database of its own.
+struct Shop {
+    set: &'static ReplicaSet,
+    database: String,
+}
+
+impl Shop {
+    fn new(label: &str) -> Self {
+        let set = ground::shared();
+        Self { set, database: set.database(label) }
+    }
+
+    fn watch(&self) -> Watch {
+        Worker::watch(self.set.uri()).database(&self.database).collection("orders")
+    }
+
+    fn insert(&self, ids: std::ops::Range<i32>) {
+        let orders = self.set.client().database(&self.database).collection::<Document>("orders");
+        orders.insert_many(ids.map(|id| doc! { "_id": id })).run().unwrap();
+    }
+}
+
+fn id(message: &Message) -> i32 {
+    let event = Document::from_reader(message.bson()).unwrap();
+    event.get_document("documentKey").unwrap().get_i32("_id").unwrap()
+}
+
+fn receive(buffer: &Buffer, count: usize) -> Vec<Message> {
+    (0..count)
+        .map(|_| {
+            let message = buffer.recv_timeout(DEADLINE).unwrap().some();
+            message.expect("a message within the deadline")
+        })
+        .collect()
+}
+
+fn ids(messages: &[Message]) -> Vec<i32> {
+    messages.iter().map(id).collect()
+}
+
+fn started(watch: Watch) -> (Buffer, Worker) {
+    let buffer = Buffer::new(1000);
+    let worker = watch.spawn(&buffer).unwrap();
+    worker.wait_ready().unwrap();
+    (buffer, worker)
+}
+
+/// Runs a worker twice; the first consumer acknowledges 6 of 10, out of order.
+fn restarts_behind_what_was_acked(shop: &Shop, watch: impl Fn() -> Watch) {
+    let (buffer, worker) = started(watch());
+    shop.insert(0..10);
+    let messages = receive(&buffer, 10);
+    for index in [1, 0, 2, 4, 3, 8] {
+        messages[index].ack();
+    }
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+    shop.insert(10..12);
+
+    let (buffer, worker) = started(watch());
+    assert_eq!(ids(&receive(&buffer, 7)), [5, 6, 7, 8, 9, 10, 11]);
+    worker.stop();
+    worker.join().unwrap();
+}
+
+#[test]
+fn a_restart_goes_on_behind_what_was_acked_from_a_file() {
+    let (shop, directory) = (Shop::new("file"), Directory::new());
+    restarts_behind_what_was_acked(&shop, || {
+        shop.watch().checkpoint(FileCheckpoint::new(directory.file()))
+    });
+}
+
+#[test]
+fn a_restart_goes_on_behind_what_was_acked_from_a_collection() {
+    let shop = Shop::new("collection");
+    let place = format!("{}.checkpoints", shop.database);
+    restarts_behind_what_was_acked(&shop, || {
+        let store = CollectionCheckpoint::new(shop.set.uri(), &place).unwrap();
+        shop.watch().checkpoint(store)
+    });
+}
+
+#[test]
+fn a_restart_goes_on_behind_what_was_acked_by_options() {
+    let (shop, directory) = (Shop::new("options"), Directory::new());
+    restarts_behind_what_was_acked(&shop, || {
+        let file = directory.file();
+        shop.watch().option("checkpoint_file", file.to_str().unwrap())
+    });
+    let place = format!("{}_other.checkpoints", shop.database);
+    let shop = Shop::new("options");
+    restarts_behind_what_was_acked(&shop, || {
+        shop.watch()
+            .option("checkpoint_collection", &place)
+            .option("checkpoint_uri", &shop.set.uri_with("appName=checkpoints"))
+            .option("checkpoint_name", "orders")
+    });
+}
+
+#[test]
+fn the_opening_token_is_saved_before_the_worker_is_ready() {
+    let (shop, directory) = (Shop::new("opening"), Directory::new());
+    let watch = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
+    let (_buffer, worker) = started(watch().checkpoint_interval(Duration::from_secs(3600)));
+    // What a crash right now would leave.
+    let crashed = Directory::new();
+    std::fs::copy(directory.file(), crashed.file()).unwrap();
+    shop.insert(0..3);
+    drop(worker);
+    let (buffer, _worker) = started(shop.watch().checkpoint(FileCheckpoint::new(crashed.file())));
+    assert_eq!(ids(&receive(&buffer, 3)), [0, 1, 2]);
+}
+
+#[test]
+fn acks_made_after_close_and_before_join_are_saved() {
+    let (shop, directory) = (Shop::new("late"), Directory::new());
+    let watch = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
+    let (buffer, worker) = started(watch().checkpoint_interval(Duration::from_secs(3600)));
+    shop.insert(0..4);
+    ground::wait_until(DEADLINE, "all are queued", || buffer.len() == 4);
+    buffer.close();
+    let messages: Vec<Message> = buffer.iter().map(Result::unwrap).collect();
+    worker.join_timeout(DEADLINE).unwrap();
+    messages[..3].iter().for_each(Message::ack);
+    worker.join().unwrap();
+    drop(worker);
+    let (buffer, _worker) = started(watch());
+    assert_eq!(ids(&receive(&buffer, 1)), [3]);
+}
+
+#[test]
+fn a_running_worker_saves_by_itself() {
+    let (shop, directory) = (Shop::new("running"), Directory::new());
+    let store = FileCheckpoint::new(directory.file());
+    let watch = shop.watch().checkpoint(store).checkpoint_interval(Duration::from_millis(20));
+    let (buffer, worker) = started(watch);
+    shop.insert(0..1);
+    let messages = receive(&buffer, 1);
+    messages[0].ack();
+    let token = worker.resume_token().unwrap();
+    ground::wait_until(DEADLINE, "the token is saved", || {
+        std::fs::read_to_string(directory.file()).unwrap().contains(&token)
+    });
+}
+
+#[test]
+fn the_checkpoint_of_a_quiet_stream_keeps_up_with_the_oplog() {
+    let (shop, directory) = (Shop::new("quiet"), Directory::new());
+    let watch = shop
+        .watch()
+        .checkpoint(FileCheckpoint::new(directory.file()))
+        .checkpoint_interval(Duration::from_millis(20))
+        .await_time(Duration::from_millis(50));
+    let (_buffer, _worker) = started(watch);
+    let first = std::fs::read_to_string(directory.file()).unwrap();
+    let busy = shop.set.client().database(&shop.database).collection::<Document>("busy");
+    ground::wait_until(DEADLINE, "the checkpoint moves", || {
+        busy.insert_one(doc! {}).run().unwrap();
+        std::fs::read_to_string(directory.file()).unwrap() != first
+    });
+}
+
+#[test]
+fn a_saved_checkpoint_goes_before_every_start_option() {
+    let (shop, directory) = (Shop::new("start"), Directory::new());
+    let watch = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
+    let (buffer, worker) = started(watch());
+    shop.insert(0..3);
+    let messages = receive(&buffer, 3);
+    messages[..2].iter().for_each(Message::ack);
+    let first = messages[0].resume_token().unwrap().to_owned();
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+    let (buffer, _worker) = started(watch().start_at(Start::StartAfter(first)));
+    assert_eq!(ids(&receive(&buffer, 1)), [2]);
+}
+
+#[test]
+fn a_file_that_is_not_this_streams_checkpoint_is_refused_and_kept() {
+    let (shop, directory) = (Shop::new("foreign"), Directory::new());
+    let file = directory.file();
+    let (_buffer, worker) = started(shop.watch().checkpoint(FileCheckpoint::new(&file)));
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+    let good = std::fs::read_to_string(&file).unwrap();
+    let pipeline = [doc! { "$match": { "operationType": "insert" } }];
+    let other = || Worker::watch(shop.set.uri()).database(&shop.database).collection("customers");
+    for (what, text, watch) in [
+        ("is no checkpoint", "", shop.watch()),
+        ("is no checkpoint", &good[..good.len() / 2], shop.watch()),
+        ("is no checkpoint of mongostream", "{}\n", shop.watch()),
+        ("is no checkpoint", "PATH=/usr/bin\n", shop.watch()),
+        ("version 2", &good.replace("_checkpoint\":1", "_checkpoint\":2"), shop.watch()),
+        ("its pipeline is", &good, shop.watch().pipeline(pipeline)),
+        ("its name is", &good, shop.watch().name("another")),
+        ("its watch is", &good, other().checkpoint_name(&format!("{}.orders", shop.database))),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let buffer = Buffer::new(10);
+        let worker = watch.checkpoint(FileCheckpoint::new(&file)).spawn(&buffer).unwrap();
+        let error = buffer.recv_timeout(DEADLINE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+        assert_eq!(error.worker(), Some(worker.name()));
+        assert!(error.to_string().contains(what), "no {what:?} in {error}");
+        assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+        worker.join().unwrap_err();
+        drop(worker);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "{what}");
+    }
+}
+
+#[test]
+fn a_checkpoint_in_use_is_refused_and_free_again_after_join_and_drop() {
+    let (shop, directory) = (Shop::new("twice"), Directory::new());
+    let place = format!("{}.checkpoints", shop.database);
+    let in_file = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
+    let in_collection =
+        || shop.watch().checkpoint(CollectionCheckpoint::new(shop.set.uri(), &place).unwrap());
+    let ways: [&dyn Fn() -> Watch; 2] = [&in_file, &in_collection];
+    for watch in ways {
+        for _ in 0..5 {
+            let (buffer, worker) = started(watch());
+            let error = watch().spawn(&buffer).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::State, "{error}");
+            assert!(error.to_string().contains("another worker"), "{error}");
+            worker.stop();
+            worker.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_checkpoint_collection_is_not_in_the_stream() {
+    let shop = Shop::new("own");
+    let place = format!("{}.checkpoints", shop.database);
+    let database = Worker::watch(shop.set.uri()).database(&shop.database);
+    let (buffer, _worker) = started(
+        database
+            .option("checkpoint_collection", &place)
+            .checkpoint_interval(Duration::from_millis(10)),
+    );
+    for number in 0..5 {
+        shop.insert(number..number + 1);
+        let messages = receive(&buffer, 1);
+        assert_eq!(messages[0].namespace(), format!("{}.orders", shop.database));
+        messages[0].ack();
+        let saves =
+            shop.set.client().database(&shop.database).collection::<Document>("checkpoints");
+        let token = messages[0].resume_token().unwrap().to_owned();
+        ground::wait_until(DEADLINE, "it is saved", || {
+            let saved = saves.find_one(doc! {}).run().unwrap().unwrap();
+            saved.get_str("checkpoint").unwrap().contains(&token)
+                || saved.get_str("checkpoint").unwrap() > token.as_str()
+        });
+    }
+    assert!(buffer.is_empty());
+    let itself = shop.watch().option("checkpoint_collection", &format!("{}.orders", shop.database));
+    assert_eq!(itself.spawn(&buffer).unwrap_err().kind(), ErrorKind::Argument);
+}
+
+/// Keeps texts in memory, and fails, waits or panics when it is told to.
+#[derive(Clone, Default)]
+struct Memory {
+    texts: Arc<Mutex<HashMap<String, String>>>,
+    fails: Arc<AtomicBool>,
+    panics: Arc<AtomicBool>,
+    slow: Arc<AtomicBool>,
+}
+
+impl CheckpointStore for Memory {
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn claim(&self, _name: &str) -> Result<Box<dyn Any + Send>, StoreError> {
+        Ok(Box::new(()))
+    }
+
+    fn load(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.texts.lock().unwrap().get(name).cloned())
+    }
+
+    fn save(&self, name: &str, text: &str) -> Result<(), StoreError> {
+        assert!(!self.panics.load(Ordering::Relaxed), "told to");
+        if self.fails.load(Ordering::Relaxed) {
+            return Err("no room".into());
+        }
+        let end = Instant::now() + DEADLINE;
+        while self.slow.load(Ordering::Relaxed) && Instant::now() < end {
+            std::thread::yield_now();
+        }
+        self.texts.lock().unwrap().insert(name.to_owned(), text.to_owned());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_restart_goes_on_behind_what_was_acked_from_a_store_of_ones_own() {
+    let (shop, store) = (Shop::new("memory"), Memory::default());
+    restarts_behind_what_was_acked(&shop, || shop.watch().checkpoint(store.clone()));
+}
+
+#[test]
+fn failed_saves_keep_the_stream_going_and_show_at_join() {
+    let (shop, store) = (Shop::new("failing"), Memory::default());
+    let interval = Duration::from_millis(5);
+    let watch = || shop.watch().checkpoint(store.clone()).checkpoint_interval(interval);
+    for trouble in [&store.fails, &store.panics] {
+        let (buffer, worker) = started(watch());
+        trouble.store(true, Ordering::Relaxed);
+        shop.insert(0..5);
+        receive(&buffer, 5).iter().for_each(Message::ack);
+        worker.stop();
+        let error = worker.join().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Checkpoint);
+        assert!(error.to_string().contains("memory"), "{error}");
+        trouble.store(false, Ordering::Relaxed);
+        worker.join().unwrap();
+        let orders = shop.set.client().database(&shop.database).collection::<Document>("orders");
+        orders.delete_many(doc! {}).run().unwrap();
+        drop(worker);
+        store.texts.lock().unwrap().clear();
+    }
+}
+
+#[test]
+fn a_first_save_that_fails_ends_the_worker_before_it_is_ready() {
+    let (shop, store) = (Shop::new("first"), Memory::default());
+    store.fails.store(true, Ordering::Relaxed);
+    let buffer = Buffer::new(10);
+    let worker = shop.watch().checkpoint(store).spawn(&buffer).unwrap();
+    let error = worker.wait_ready().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+    assert!(error.to_string().contains("no room"), "{error}");
+    assert_eq!(buffer.recv().unwrap_err().kind(), ErrorKind::Checkpoint);
+}
+
+#[test]
+fn a_directory_that_vanishes_is_reported_and_loses_nothing() {
+    let (shop, directory) = (Shop::new("vanished"), Directory::new());
+    let (buffer, worker) = started(shop.watch().checkpoint(FileCheckpoint::new(directory.file())));
+    std::fs::remove_dir_all(&directory.0).unwrap();
+    shop.insert(0..5);
+    receive(&buffer, 5).iter().for_each(Message::ack);
+    worker.stop();
+    let error = worker.join().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+    assert!(error.to_string().contains(directory.file().to_str().unwrap()), "{error}");
+    std::fs::create_dir_all(&directory.0).unwrap();
+    worker.join().unwrap();
+    assert!(directory.file().exists());
+}
+
+#[test]
+fn a_missing_directory_is_refused_at_the_start() {
+    let shop = Shop::new("missing");
+    let path = Path::new("/nonexistent/directory/orders.token");
+    let buffer = Buffer::new(10);
+    let error = shop.watch().checkpoint(FileCheckpoint::new(path)).spawn(&buffer).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/directory"), "{error}");
+}
+
+#[test]
+fn a_slow_store_delays_neither_the_stream_nor_stop() {
+    let (shop, store) = (Shop::new("slow"), Memory::default());
+    let watch =
+        shop.watch().checkpoint(store.clone()).checkpoint_interval(Duration::from_millis(1));
+    let (buffer, worker) = started(watch);
+    store.slow.store(true, Ordering::Relaxed);
+    for number in 0..5 {
+        shop.insert(number..number + 1);
+        receive(&buffer, 1)[0].ack();
+    }
+    let began = Instant::now();
+    buffer.close();
+    assert!(buffer.recv().unwrap().is_none());
+    drop(worker);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    store.slow.store(false, Ordering::Relaxed);
+    ground::wait_until(DEADLINE, "the last position is saved all the same", || {
+        !store.texts.lock().unwrap().is_empty()
+    });
+}
+
+#[test]
+fn join_does_not_wait_for_ever_for_a_save() {
+    let (shop, store) = (Shop::new("stuck"), Memory::default());
+    let (buffer, worker) = started(shop.watch().checkpoint(store.clone()));
+    store.slow.store(true, Ordering::Relaxed);
+    shop.insert(0..1);
+    receive(&buffer, 1)[0].ack();
+    worker.stop();
+    let began = Instant::now();
+    let error = worker.join_timeout(DEADLINE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+    assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
+    store.slow.store(false, Ordering::Relaxed);
+    assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
+}
+
+#[test]
+fn a_stream_that_ran_before_waits_for_its_server() {
+    let set = ReplicaSet::start().unwrap();
+    let directory = Directory::new();
+    let uri = set.uri_with("serverSelectionTimeoutMS=300&w=majority&journal=true");
+    let watch = || {
+        let store = FileCheckpoint::new(directory.file());
+        Worker::watch(&uri).database("shop").collection("orders").checkpoint(store)
+    };
+    let (_buffer, worker) = started(watch());
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+    let client = ground::mongodb::sync::Client::with_uri_str(&uri).unwrap();
+    let orders = client.database("shop").collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": 7 }).run().unwrap();
+
+    set.member(0).kill().unwrap();
+    let buffer = Buffer::new(10);
+    let worker = watch().spawn(&buffer).unwrap();
+    // Well beyond the time after which a new stream gives up.
+    assert_eq!(worker.wait_ready_timeout(Duration::from_millis(1500)).unwrap(), Waited::Timeout);
+    set.member(0).restart().unwrap();
+    assert_eq!(ids(&receive(&buffer, 1)), [7]);
+}

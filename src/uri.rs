@@ -109,7 +109,7 @@ mod tests {
             "http://user:secret@host/db",
             "user:secret@host/db",
         ] {
-            let error = Uri::parse(text).err().expect(text).to_string();
+            let error = Uri::parse(text).expect_err(text).to_string();
             assert!(!error.contains("sec"), "{text}: {error}");
         }
     }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -715,4 +716,21 @@ fn fifty_idle_workers_cost_less_than_a_hundredth_of_a_core() {
     eprintln!("50 idle workers use {percent} % of a core");
     let limit = if named_library().is_some() { 1.0 } else { 5.0 };
     assert!(percent < limit, "{percent} % of a core");
+}
+
+#[test]
+fn a_program_that_was_killed_goes_on_behind_what_it_had_acked() {
+    let place = Place::with_inserts("checkpoint", 10);
+    let file = scratch().join("checkpoint.token");
+    let file = file.to_str().unwrap();
+    // Each run acks some and dies; the last says which one comes then.
+    for acks in ["3", "1", "4"] {
+        let ended = place.start("tests/c/checkpoint.c", &[file, acks]).end();
+        assert_eq!(ended.status.signal(), Some(9), "{}", ended.stderr);
+    }
+    let lines = place.start("tests/c/checkpoint.c", &[file, "0"]).succeed();
+    assert_eq!(ids(&lines), [8]);
+    // The simple path has acked that one.
+    let lines = place.start("tests/c/checkpoint.c", &[file, "0"]).succeed();
+    assert_eq!(ids(&lines), [9]);
 }

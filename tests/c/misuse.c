@@ -182,6 +182,11 @@ static void options_that_do_not_exist_or_fit(void)
         { MS_OPT_FORMAT, "xml" },
         { MS_OPT_JSON, "strict" },
         { MS_OPT_RETRY_MS, "-2" },
+        { MS_OPT_CHECKPOINT_FILE, "" },
+        { MS_OPT_CHECKPOINT_COLLECTION, "" },
+        { MS_OPT_CHECKPOINT_URI, "localhost" },
+        { MS_OPT_CHECKPOINT_NAME, "" },
+        { MS_OPT_CHECKPOINT_MS, "0" },
     };
     ms_buffer *buffer = ms_buffer_new(8);
     ms_options *options = ms_options_new();

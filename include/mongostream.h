@@ -192,6 +192,11 @@ typedef struct ms_worker ms_worker;
 typedef int32_t ms_status;
 
 /**
+ * How much a line of the log matters.
+ */
+typedef int32_t ms_log_level;
+
+/**
  * What a worker is doing.
  */
 typedef int32_t ms_worker_state;
@@ -267,6 +272,31 @@ typedef int32_t ms_worker_state;
  * A bug: code of the library panicked. The process goes on.
  */
 #define MS_ERR_PANIC -99
+
+/**
+ * As a limit: no lines.
+ */
+#define MS_LOG_OFF 0
+
+/**
+ * A worker has failed; the same error comes through its buffer.
+ */
+#define MS_LOG_ERROR 1
+
+/**
+ * Something is wrong, and the worker goes on: its stream broke and will be opened again.
+ */
+#define MS_LOG_WARN 2
+
+/**
+ * A worker's stream is open, or has ended because it was asked to.
+ */
+#define MS_LOG_INFO 3
+
+/**
+ * For whoever looks for a fault.
+ */
+#define MS_LOG_DEBUG 4
 
 /**
  * It connects and opens its cursor for the first time.
@@ -347,6 +377,26 @@ const char *ms_error_worker(const ms_error *error);
  * Releases an error. NULL does nothing.
  */
 void ms_error_free(ms_error *error);
+
+/**
+ * Sets the one callback of the process that gets every line up to max_level (MS_LOG_OFF: none), in
+ * place of the one before. A NULL callback switches it off. Without a callback nothing is logged to
+ * anywhere; no line holds credentials.
+ *
+ * It returns after every running call of the callback before has ended: its user_data may be freed
+ * then. So do not call it while you hold what the callback waits for.
+ *
+ * The callback is called from the workers' threads, from several at once. message is UTF-8 with a NUL
+ * and without a newline at its end, begins with the worker's name ("worker shop.orders: ..."), and
+ * lives only during the call. A worker waits for the callback: let it be quick, wait for no worker in
+ * it, and never leave it with longjmp or an exception.
+ *
+ * MS_OK; MS_ERR_ARGUMENT for a max_level that does not exist, MS_ERR_STATE from inside a callback:
+ * then nothing has changed.
+ */
+ms_status ms_log_set(void (*callback)(void *user_data, ms_log_level level, const char *message),
+                     void *user_data,
+                     ms_log_level max_level);
 
 /**
  * Options with every default. Yours: release them with ms_options_free. NULL only on a bug.

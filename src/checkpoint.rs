@@ -26,6 +26,7 @@ use crate::cursor::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Gate;
 use crate::json::{self, ExtendedJson};
+use crate::log::{self, LogLevel};
 use crate::message::{Source, json_of_token};
 
 /// What a store may fail with.
@@ -295,7 +296,7 @@ impl Saver {
             return;
         }
         if let Err(error) = self.save() {
-            log::warn!("worker {}: {error}", self.source.name.as_str());
+            log::line!(LogLevel::Warn, self.source.name.as_str(), "{error}");
         }
     }
 

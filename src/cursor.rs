@@ -4,6 +4,7 @@
 //! one reply, the next is already requested. Never more than these two are held. A reply without
 //! events is the task's own affair: it only moves the position, and an idle worker's thread sleeps.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
@@ -103,6 +104,20 @@ pub(crate) enum Position {
     /// Where the options say: a field of `$changeStream`; `None` is now.
     Start(Option<(&'static str, Bson)>),
     After(Token),
+}
+
+/// For the log. Not the token: it holds the key of a document.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Start(None) => f.write_str("from now"),
+            Position::Start(Some((name, Bson::Timestamp(time)))) => {
+                write!(f, "with {name} {}:{}", time.time, time.increment)
+            }
+            Position::Start(Some((name, _))) => write!(f, "with {name}"),
+            Position::After(_) => f.write_str("with startAfter"),
+        }
+    }
 }
 
 impl Position {

@@ -12,8 +12,12 @@ impl Origin {
         Self(std::process::id())
     }
 
+    pub(crate) fn is_here(self) -> bool {
+        self.0 == std::process::id()
+    }
+
     pub(crate) fn check(self) -> Result<()> {
-        if self.0 == std::process::id() {
+        if self.is_here() {
             return Ok(());
         }
         Err(Error::new(

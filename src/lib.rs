@@ -33,6 +33,9 @@
 //! A broken connection or an election is no failure: the worker opens its cursor again behind the
 //! last event it has read.
 //!
+//! Workers tell of all this through the [`log`](https://docs.rs/log) crate, target `mongostream`, each
+//! line with its worker's name and none with credentials. The crate prints nothing itself.
+//!
 //! # Where to go on after a restart
 //!
 //! A consumer says with [`Message::ack`] that it is done with a message. [`Worker::resume_token`] is
@@ -55,6 +58,7 @@ mod event;
 mod fork;
 mod gate;
 pub mod json;
+mod log;
 mod message;
 mod options;
 mod resume;

@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{never, select};
 use mongodb::error::Error as DriverError;
@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
 use crate::gate::Gate;
 use crate::json::{ExtendedJson, Format};
+use crate::log::{self, LogLevel};
 use crate::message::{Events, Source, json_of_token};
 use crate::options::{self, FullDocument, Options, Start};
 use crate::resume::{self, Backoff, Phase};
@@ -532,13 +533,17 @@ impl Thread {
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| self.run()));
         let failure = result.unwrap_or_else(|panic| Some(self.panicked(&*panic)));
         let failure = failure.map(|failure| failure.of_worker(self.source.name.as_str()));
-        match &failure {
-            None => log::info!("worker {} has stopped", self.source.name.as_str()),
-            Some(error) => log::error!("worker {} failed: {error}", self.source.name.as_str()),
+        if failure.is_none() {
+            log::line!(LogLevel::Debug, self.name(), "was asked to stop");
         }
-        let Self { deployment, queue, control, .. } = self;
+        let Self { deployment, source, queue, control, .. } = self;
         // The last worker of a URI gives up its client before it is seen as ended.
         drop(deployment);
+        // Before it is seen as ended: who joins a worker has all its lines.
+        match &failure {
+            None => log::line!(LogLevel::Info, source.name.as_str(), "has stopped"),
+            Some(error) => log::line!(LogLevel::Error, source.name.as_str(), "has failed: {error}"),
+        }
         control.set(if failure.is_some() { WorkerState::Failed } else { WorkerState::Stopped });
         if let Some(failure) = &failure {
             // Cannot be set already: this is the only place.
@@ -546,6 +551,10 @@ impl Thread {
         }
         queue.detach(failure);
         control.ended.open();
+    }
+
+    fn name(&self) -> &str {
+        self.source.name.as_str()
     }
 
     fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> Error {
@@ -582,6 +591,10 @@ impl Thread {
             Ok(None) => {}
             Err(failure) => return Some(failure),
         }
+        if !ran_before {
+            self.warn_of_a_start_in_the_future();
+        }
+        log::line!(LogLevel::Debug, self.name(), "opening the stream {position}");
         loop {
             let was_ready = self.control.ready.is_open();
             let cursor = self.open(position);
@@ -620,14 +633,29 @@ impl Thread {
                 self.control.set(WorkerState::Reconnecting);
             }
             let wait = trouble.backoff.next();
-            log::warn!(
-                "worker {}: {cause}; opening the stream again in {} ms",
-                self.source.name.as_str(),
+            log::line!(
+                LogLevel::Warn,
+                self.name(),
+                "{cause}; opening the stream again {position} in {} ms",
                 wait.as_millis()
             );
             if self.control.stop.wait(Some(Instant::now() + wait)) {
                 return None;
             }
+        }
+    }
+
+    /// Such a stream is silent until then, which looks like one that is broken.
+    fn warn_of_a_start_in_the_future(&self) {
+        let Some((start, _)) = self.options.start_at_time else { return };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let ahead = u64::from(start).saturating_sub(now);
+        if ahead > 0 {
+            log::line!(
+                LogLevel::Warn,
+                self.name(),
+                "start_at_time {start} lies {ahead} s in the future, by the clock of this machine"
+            );
         }
     }
 
@@ -690,9 +718,10 @@ impl Thread {
         }
         self.control.set(WorkerState::Streaming);
         self.control.ready.open();
-        log::info!(
-            "worker {}: streaming {} on {}",
-            self.source.name.as_str(),
+        log::line!(
+            LogLevel::Info,
+            self.name(),
+            "streaming {} on {}",
             self.scope.namespace(),
             self.deployment.uri().shown()
         );

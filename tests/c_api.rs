@@ -569,6 +569,47 @@ fn fork_before_the_first_use_is_harmless() {
     fork("before_the_first_use");
 }
 
+#[track_caller]
+fn log(way: &str) {
+    assert_eq!(Place::new("log").start("tests/c/log.c", &[way]).succeed(), ["done"]);
+}
+
+#[test]
+fn the_callback_hears_of_every_worker_up_to_its_level_and_no_secret() {
+    log("levels");
+}
+
+#[test]
+fn an_unknown_log_level_is_an_error_and_changes_nothing() {
+    log("levels_that_do_not_exist");
+}
+
+#[test]
+fn the_log_callback_is_not_changed_from_inside_it() {
+    log("inside");
+}
+
+#[test]
+fn changing_the_log_callback_waits_for_its_calls_and_holds_nobody_up() {
+    log("a_slow_callback");
+}
+
+#[test]
+fn a_child_of_fork_may_change_the_log_callback_whatever_its_parent_does() {
+    log("forks");
+}
+
+#[test]
+fn a_log_callback_that_is_set_before_fork_is_called_in_the_child() {
+    log("set_before_fork");
+}
+
+#[test]
+fn logging_leaks_nothing_and_touches_nothing_freed() {
+    let ways = ["levels", "levels_that_do_not_exist", "inside", "a_slow_callback"];
+    without_leaks("tests/c/log.c", &Place::new("log"), &ways);
+}
+
 #[test]
 fn the_hosts_signals_reach_only_the_hosts_threads() {
     let place = Place::with_inserts("signals", 200);

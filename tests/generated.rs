@@ -9,8 +9,8 @@ use std::process::Command;
 use mongostream::OPTIONS;
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 8] =
-    ["version", "status", "error", "options", "buffer", "worker", "message", "batch"];
+const SOURCES: [&str; 9] =
+    ["version", "status", "error", "log", "options", "buffer", "worker", "message", "batch"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

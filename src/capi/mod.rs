@@ -25,3 +25,5 @@ pub mod worker;
 pub mod message;
 
 pub mod batch;
+
+pub mod log;

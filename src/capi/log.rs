@@ -1,0 +1,79 @@
+//! `ms_log_set`: what the library has to say, given to a callback.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr;
+use std::sync::Arc;
+
+use crate::capi::boundary::status;
+use crate::capi::status::{MS_OK, ms_status};
+use crate::error::Error;
+use crate::log::{self, LogLevel};
+
+/// How much a line of the log matters.
+pub type ms_log_level = i32;
+
+/// As a limit: no lines.
+pub const MS_LOG_OFF: ms_log_level = 0;
+/// A worker has failed; the same error comes through its buffer.
+pub const MS_LOG_ERROR: ms_log_level = 1;
+/// Something is wrong, and the worker goes on: its stream broke and will be opened again.
+pub const MS_LOG_WARN: ms_log_level = 2;
+/// A worker's stream is open, or has ended because it was asked to.
+pub const MS_LOG_INFO: ms_log_level = 3;
+/// For whoever looks for a fault.
+pub const MS_LOG_DEBUG: ms_log_level = 4;
+
+/// A function of C's and what it is to be called with.
+struct Listener {
+    callback: unsafe extern "C" fn(*mut c_void, ms_log_level, *const c_char),
+    user_data: *mut c_void,
+}
+
+// SAFETY: C has promised with ms_log_set that both may be used from any thread.
+unsafe impl Send for Listener {}
+// SAFETY: as above, and from several threads at once.
+unsafe impl Sync for Listener {}
+
+impl Listener {
+    fn call(&self, level: LogLevel, text: &CStr) {
+        // SAFETY: `log::set` returns only when no call is running any more, and until then C keeps
+        // the function and its data alive.
+        unsafe { (self.callback)(self.user_data, level as ms_log_level, text.as_ptr()) }
+    }
+}
+
+/// Sets the one callback of the process that gets every line up to max_level (MS_LOG_OFF: none), in
+/// place of the one before. A NULL callback switches it off. Without a callback nothing is logged to
+/// anywhere; no line holds credentials.
+///
+/// It returns after every running call of the callback before has ended: its user_data may be freed
+/// then. So do not call it while you hold what the callback waits for.
+///
+/// The callback is called from the workers' threads, from several at once. message is UTF-8 with a NUL
+/// and without a newline at its end, begins with the worker's name ("worker shop.orders: ..."), and
+/// lives only during the call. A worker waits for the callback: let it be quick, wait for no worker in
+/// it, and never leave it with longjmp or an exception.
+///
+/// MS_OK; MS_ERR_ARGUMENT for a max_level that does not exist, MS_ERR_STATE from inside a callback:
+/// then nothing has changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_log_set(
+    callback: Option<
+        unsafe extern "C" fn(user_data: *mut c_void, level: ms_log_level, message: *const c_char),
+    >,
+    user_data: *mut c_void,
+    max_level: ms_log_level,
+) -> ms_status {
+    status(ptr::null_mut(), || {
+        let level = usize::try_from(max_level).ok().and_then(|level| LogLevel::ALL.get(level));
+        let level = *level.ok_or_else(|| Error::argument("there is no such log level"))?;
+        let listener = callback.filter(|_| level != LogLevel::Off).map(|callback| {
+            let listener = Listener { callback, user_data };
+            let call: Arc<log::Callback> =
+                Arc::new(move |level, text: &CStr| listener.call(level, text));
+            (level, call)
+        });
+        log::set(listener)?;
+        Ok(MS_OK)
+    })
+}

@@ -1,0 +1,219 @@
+//! The one place from which the library speaks: to the `log` crate's facade, and to the callback that
+//! C has set.
+//!
+//! Only workers' threads speak. A call of the host's never waits for the host's own logger.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::fmt::Arguments;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Origin;
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LogLevel {
+    /// As a limit: no line at all.
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl LogLevel {
+    pub(crate) const ALL: [LogLevel; 5] =
+        [LogLevel::Off, LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
+
+    /// The facade's; `None` for `Off`.
+    fn of_facade(self) -> Option<::log::Level> {
+        match self {
+            LogLevel::Off => None,
+            LogLevel::Error => Some(::log::Level::Error),
+            LogLevel::Warn => Some(::log::Level::Warn),
+            LogLevel::Info => Some(::log::Level::Info),
+            LogLevel::Debug => Some(::log::Level::Debug),
+        }
+    }
+}
+
+/// The target of every line in the facade.
+const TARGET: &str = "mongostream";
+
+/// Logs a line of a worker: `line!(LogLevel::Info, name, "streaming {what}")`. The rest is not even
+/// evaluated when nobody listens.
+macro_rules! line {
+    ($level:expr, $worker:expr, $($text:tt)+) => {
+        if $crate::log::is_wanted($level) {
+            $crate::log::write($level, $worker, ::std::format_args!($($text)+));
+        }
+    };
+}
+pub(crate) use line;
+
+/// The most that the callback wants, so that a line that nobody wants costs no lock. Which lines it
+/// gets is decided by its [`Sink`].
+static WANTED: AtomicU8 = AtomicU8::new(LogLevel::Off as u8);
+
+pub(crate) fn is_wanted(level: LogLevel) -> bool {
+    level as u8 <= WANTED.load(Ordering::Relaxed)
+        || level.of_facade().is_some_and(|level| ::log::log_enabled!(target: TARGET, level))
+}
+
+pub(crate) fn write(level: LogLevel, worker: &str, text: Arguments<'_>) {
+    if let Some(level) = level.of_facade() {
+        shielded(|| ::log::log!(target: TARGET, level, "worker {worker}: {text}"));
+    }
+    let sink = Registry::existing().and_then(|registry| registry.sink());
+    if let Some(sink) = sink.filter(|sink| level <= sink.level) {
+        shielded(|| sink.write(level, format!("worker {worker}: {text}")));
+    }
+}
+
+/// A panic of the host's logger must not end a worker.
+fn shielded(call: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(call));
+}
+
+/// What is called with each line.
+pub(crate) type Callback = dyn Fn(LogLevel, &CStr) + Send + Sync;
+
+/// A callback that is set. Each call holds it, so that its end is the end of all calls.
+struct Sink {
+    level: LogLevel,
+    callback: Arc<Callback>,
+    /// Never carries anything; dropped after the callback, by whoever lets go of the sink last.
+    _alive: Sender<Infallible>,
+}
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Sink {
+    fn write(&self, level: LogLevel, text: String) {
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                IN_CALLBACK.set(false);
+            }
+        }
+        // What a callback causes is not told to it: it would never end.
+        if IN_CALLBACK.replace(true) {
+            return;
+        }
+        let _leave = Leave;
+        // C would see the text only up to a NUL.
+        let text = text.trim_end_matches(['\n', '\r']).replace('\0', "\u{fffd}");
+        if let Ok(text) = CString::new(text) {
+            (self.callback)(level, &text);
+        }
+    }
+}
+
+/// A sink, and the end of its last call.
+struct Current {
+    sink: Arc<Sink>,
+    ended: Receiver<Infallible>,
+}
+
+impl Current {
+    fn new(level: LogLevel, callback: Arc<Callback>) -> Self {
+        let (alive, ended) = bounded(0);
+        Self { sink: Arc::new(Sink { level, callback, _alive: alive }), ended }
+    }
+}
+
+/// Where a process keeps its sink.
+///
+/// A forked child has one of its own: the locks of its parent's may be held for ever, and calls may
+/// be running in it that never end. It begins with the parent's callback, because a host that sets
+/// one, forks into the background and starts its workers there wants their lines.
+struct Registry {
+    origin: Origin,
+    /// Held by who changes the sink, also while waiting for calls to end. Never by who logs.
+    changing: Mutex<()>,
+    current: Mutex<Option<Current>>,
+    child: OnceLock<Box<Registry>>,
+}
+
+static FIRST: OnceLock<Registry> = OnceLock::new();
+
+impl Registry {
+    fn new(current: Option<Current>) -> Self {
+        Self {
+            origin: Origin::here(),
+            changing: Mutex::new(()),
+            current: Mutex::new(current),
+            child: OnceLock::new(),
+        }
+    }
+
+    /// This process's; `None` if no callback was ever set.
+    fn existing() -> Option<&'static Self> {
+        let mut registry = FIRST.get()?;
+        while !registry.origin.is_here() {
+            registry = registry.child.get_or_init(|| Box::new(registry.inherited()));
+        }
+        Some(registry)
+    }
+
+    fn inherited(&self) -> Self {
+        // Held only if the fork came in the middle of a change; then there is nothing to go by.
+        let current = self.current.try_lock().ok();
+        let sink = current.as_ref().and_then(|current| Some(&current.as_ref()?.sink));
+        Self::new(sink.map(|sink| Current::new(sink.level, Arc::clone(&sink.callback))))
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sink(&self) -> Option<Arc<Sink>> {
+        self.current().as_ref().map(|current| Arc::clone(&current.sink))
+    }
+}
+
+/// Sets the callback, or none, and waits until no call of the one before is running.
+///
+/// Meanwhile other threads log on: to the new callback.
+pub(crate) fn set(new: Option<(LogLevel, Arc<Callback>)>) -> Result<()> {
+    if IN_CALLBACK.get() {
+        return Err(Error::new(
+            ErrorKind::State,
+            "a log callback cannot be changed from inside one: it would wait for itself",
+        ));
+    }
+    FIRST.get_or_init(|| Registry::new(None));
+    let Some(registry) = Registry::existing() else { return Ok(()) };
+    let _changing = registry.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    let wanted = new.as_ref().map_or(LogLevel::Off, |(level, _)| *level);
+    let new = new.map(|(level, callback)| Current::new(level, callback));
+    let old = std::mem::replace(&mut *registry.current(), new);
+    WANTED.store(wanted as u8, Ordering::Relaxed);
+    if let Some(Current { sink, ended }) = old {
+        drop(sink);
+        // Disconnected, as nothing is ever sent.
+        let _ = ended.recv();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_nobody_wants_is_not_evaluated() {
+        fn text() -> String {
+            panic!("it is not wanted")
+        }
+        line!(LogLevel::Error, "w", "{}", text());
+    }
+}

@@ -489,6 +489,14 @@ int ms_buffer_fd(ms_buffer *buffer);
 size_t ms_buffer_len(const ms_buffer *buffer);
 
 /**
+ * Figures of the buffer and of each of its workers as JSON, on one line: what is queued, received,
+ * delivered and not acked, how far each worker is behind, its last error. docs/STATISTICS.md describes
+ * every key; more may come. Cheap enough to be asked for every second. Yours: release it with
+ * ms_string_free. NULL for NULL, and in a child of fork.
+ */
+char *ms_buffer_stats(const ms_buffer *buffer);
+
+/**
  * Stops the buffer's workers and wakes every consumer; what is queued can still be received. Never
  * waits; closing twice, or NULL, does nothing.
  */

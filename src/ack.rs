@@ -144,6 +144,17 @@ impl AckSequence {
         self.position.extend_from_slice(token);
     }
 
+    /// How many events were read so far, and how many of them are not acknowledged.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let mut acked = self.next;
+        for (number, word) in (self.first_word..).zip(&self.bits) {
+            // Those below `next` are counted already.
+            let below = self.next.saturating_sub(number * 64).min(63);
+            acked += u64::from((word >> below).count_ones());
+        }
+        (self.read, self.read - acked)
+    }
+
     /// The token up to which everything is acknowledged; `None` before the stream was first open.
     pub(crate) fn position(&self) -> Option<Token> {
         (!self.position.is_empty()).then(|| Token::from(&*self.position))
@@ -233,6 +244,9 @@ mod tests {
                 }
                 assert_eq!(acks.position(), expected, "seed {seed}, step {step}");
                 assert_eq!(acks.next, prefix, "seed {seed}, step {step}");
+                let unacked = acked.iter().filter(|acked| !**acked).count() as u64;
+                let counts = (acked.len() as u64, unacked);
+                assert_eq!(acks.counts(), counts, "seed {seed}, step {step}");
             }
         }
     }
@@ -249,5 +263,6 @@ mod tests {
         acks.ack(number, 1, &events, 0);
         assert!(acks.bits.len() * 64 <= 1_000_064, "{} words", acks.bits.len());
         assert_eq!(acks.run_ends.len(), 1);
+        assert_eq!(acks.counts(), (1_000_000, 999_999));
     }
 }

@@ -7,7 +7,7 @@
 //! `arrivals`, workers on `room`; both are channels of one signal, sent only when somebody waits, and
 //! passed on by the receiver while there is more than it could use.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
@@ -16,7 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
 use crate::gate::Gate;
 use crate::message::{Batch, Events, Message, Piece};
+use crate::stats::{BufferStats, milliseconds};
 use crate::wakeup::Wakeup;
+use crate::worker::Control;
 
 /// What a receive with a time limit found.
 #[derive(Debug)]
@@ -154,6 +156,15 @@ impl Buffer {
         self.len() == 0
     }
 
+    /// Figures of the buffer and of each of its workers. Cheap enough to be asked for every second.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forked`] in a child of the process that made the buffer.
+    pub fn stats(&self) -> Result<BufferStats> {
+        self.queue().stats()
+    }
+
     /// Stops every worker of this buffer and wakes every consumer. What is queued can still be
     /// received. Never waits; closing twice does no harm.
     pub fn close(&self) {
@@ -276,9 +287,14 @@ struct State {
     waiting_workers: usize,
     closed: bool,
     fed: bool,
-    /// The stop gates of the workers that are running.
-    workers: Vec<Weak<Gate>>,
-    running: usize,
+    running: Vec<Arc<Control>>,
+    /// Workers that are kept for the statistics, in the order of their ends.
+    ended: Vec<Arc<Control>>,
+    /// The most messages that there were at once.
+    high_water: usize,
+    /// For how long workers have waited for room, until `counted`, when their number last changed.
+    waited: Duration,
+    counted: Option<Instant>,
 }
 
 impl State {
@@ -291,7 +307,34 @@ impl State {
     }
 
     fn is_ending(&self) -> bool {
-        self.closed || (self.fed && self.running == 0)
+        self.closed || (self.fed && self.running.is_empty())
+    }
+
+    /// Brings `waited` up to now; to be called before `waiting_workers` changes.
+    fn count_waiting(&mut self) {
+        let now = Instant::now();
+        if let Some(counted) = self.counted.replace(now) {
+            let waiting = u32::try_from(self.waiting_workers).unwrap_or(u32::MAX);
+            self.waited += now.saturating_duration_since(counted).saturating_mul(waiting);
+        }
+    }
+
+    fn leave(&mut self, worker: &Arc<Control>) {
+        self.running.retain(|running| !Arc::ptr_eq(running, worker));
+    }
+
+    /// Lets go the oldest of the ended workers of which nobody has a handle.
+    fn forget_ended(&mut self) {
+        /// So many stay.
+        const KEPT: usize = 16;
+        let abandoned = |worker: &Arc<Control>| Arc::strong_count(worker) == 1;
+        let count = self.ended.iter().filter(|worker| abandoned(worker)).count();
+        let mut surplus = count.saturating_sub(KEPT);
+        self.ended.retain(|worker| {
+            let goes = surplus > 0 && abandoned(worker);
+            surplus -= usize::from(goes);
+            !goes
+        });
     }
 }
 
@@ -314,8 +357,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a worker by its stop gate.
-    pub(crate) fn attach(&self, stop: &Arc<Gate>) -> Result<()> {
+    /// Registers a worker.
+    pub(crate) fn attach(&self, worker: &Arc<Control>) -> Result<()> {
         self.origin.check()?;
         let mut state = self.state();
         if state.closed {
@@ -324,24 +367,32 @@ impl Queue {
                 "the buffer is closed; start the worker on a new one",
             ));
         }
-        state.workers.retain(|worker| worker.strong_count() > 0);
-        state.workers.push(Arc::downgrade(stop));
+        state.forget_ended();
+        state.running.push(Arc::clone(worker));
         state.fed = true;
-        state.running += 1;
         self.show_level(&state);
         Ok(())
     }
 
     /// The counterpart of [`attach`](Self::attach): the worker has ended, perhaps with a failure,
     /// which takes its place behind the worker's messages and never waits for room.
-    pub(crate) fn detach(&self, failure: Option<Error>) {
+    pub(crate) fn detach(&self, worker: &Arc<Control>, failure: Option<Error>) {
         let mut state = self.state();
-        state.running -= 1;
+        state.leave(worker);
+        state.ended.push(Arc::clone(worker));
         if let Some(failure) = failure {
             state.failures += 1;
             // Cannot fail: the receiver is in `self`.
             let _ = self.entries.0.send(Entry::Failure(failure));
         }
+        self.wake_consumer(&state);
+        self.show_level(&state);
+    }
+
+    /// Takes [`attach`](Self::attach) back: the worker's thread could not be started.
+    pub(crate) fn forget(&self, worker: &Arc<Control>) {
+        let mut state = self.state();
+        state.leave(worker);
         self.wake_consumer(&state);
         self.show_level(&state);
     }
@@ -359,6 +410,7 @@ impl Queue {
             if end > at {
                 state.messages += end - at;
                 state.bytes += bytes;
+                state.high_water = state.high_water.max(state.messages);
                 let piece = Piece { events: Arc::clone(events), range: at..end };
                 // Cannot fail: the receiver is in `self`.
                 let _ = self.entries.0.send(Entry::Piece(piece));
@@ -370,6 +422,7 @@ impl Queue {
                 self.wake_worker(&state);
                 return Ok(());
             }
+            state.count_waiting();
             state.waiting_workers += 1;
             drop(state);
             select! {
@@ -377,6 +430,7 @@ impl Queue {
                 recv(stop.opened()) -> _ => {}
             }
             state = self.state();
+            state.count_waiting();
             state.waiting_workers -= 1;
         }
     }
@@ -452,6 +506,7 @@ impl Queue {
                     left -= taken.range.len();
                     state.messages -= taken.range.len();
                     state.bytes -= bytes;
+                    taken.events.meter().delivered(taken.range.len(), bytes);
                     pieces.push(taken);
                     if !piece.range.is_empty() {
                         state.front = Some(Entry::Piece(piece));
@@ -486,11 +541,34 @@ impl Queue {
             state.closed = true;
             self.wake_consumer(&state);
             self.show_level(&state);
-            std::mem::take(&mut state.workers)
+            state.running.clone()
         };
-        for stop in workers.iter().filter_map(Weak::upgrade) {
-            stop.open();
+        for worker in workers {
+            worker.stop();
         }
+    }
+
+    fn stats(&self) -> Result<BufferStats> {
+        self.origin.check()?;
+        let mut state = self.state();
+        state.count_waiting();
+        state.forget_ended();
+        let mut stats = BufferStats {
+            depth: state.messages,
+            high_water: state.high_water,
+            bytes: state.bytes,
+            capacity: self.capacity,
+            max_bytes: self.max_bytes,
+            failures: state.failures,
+            waited_ms: milliseconds(state.waited),
+            closed: state.closed,
+            workers: Vec::new(),
+        };
+        let workers: Vec<_> = state.running.iter().chain(&state.ended).cloned().collect();
+        // Counting what many unacknowledged events have left takes a while.
+        drop(state);
+        stats.workers = workers.iter().map(|worker| worker.stats()).collect();
+        Ok(stats)
     }
 
     fn len(&self) -> usize {

@@ -297,6 +297,7 @@ impl Saver {
         }
         if let Err(error) = self.save() {
             log::line!(LogLevel::Warn, self.source.name.as_str(), "{error}");
+            self.source.meter.troubled(error.of_worker(self.source.name.as_str()));
         }
     }
 

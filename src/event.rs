@@ -165,6 +165,19 @@ pub(crate) fn resume_token(raw: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// The cluster time of a resume token, in seconds since 1970. It is the beginning of its `_data`:
+/// in hexadecimal, the type byte of a timestamp (0x82), then seconds and increment, 4 bytes each.
+pub(crate) fn token_seconds(token: &[u8]) -> Option<u32> {
+    let mut elements = Elements::new(token).map_while(Result::ok);
+    let data = elements.find_map(|element| match (element.key, element.value) {
+        (b"_data", Value::String(text)) => Some(text),
+        _ => None,
+    })?;
+    let digits = data.strip_prefix(b"82")?.get(..8)?;
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    digits.iter().try_fold(0, |seconds, byte| Some(seconds << 4 | digit(byte)?))
+}
+
 /// Whether this event says that its stream ends here.
 pub(crate) fn is_invalidate(raw: &[u8]) -> bool {
     find(raw, Field::OperationType)
@@ -237,6 +250,23 @@ mod tests {
         assert_eq!(resume_token(&event), Some(bytes(&token).as_slice()));
         assert_eq!(resume_token(&bytes(&doc! {"_id": 5})), None);
         assert_eq!(resume_token(&bytes(&doc! {})), None);
+    }
+
+    #[test]
+    fn a_tokens_time_is_in_its_first_bytes() {
+        let seconds = |token| token_seconds(&bytes(&token));
+        let idle = doc! {"_data": "8265A1B2C3000000012B0229296E04"};
+        assert_eq!(seconds(idle), Some(0x65A1_B2C3));
+        assert_eq!(
+            seconds(doc! {"_typeBits": 1, "_data": "8265a1b2c300000001"}),
+            Some(0x65A1_B2C3)
+        );
+        for other in ["", "82", "8265A1B2C", "8165A1B2C3", "82zzA1B2C3", "82+5A1B2C3"] {
+            assert_eq!(seconds(doc! {"_data": other}), None, "{other}");
+        }
+        assert_eq!(seconds(doc! {"_data": 5}), None);
+        assert_eq!(seconds(doc! {}), None);
+        assert_eq!(token_seconds(b"\x05"), None);
     }
 
     #[test]

@@ -62,6 +62,7 @@ mod log;
 mod message;
 mod options;
 mod resume;
+mod stats;
 mod uri;
 #[cfg(unix)]
 mod wakeup;
@@ -76,4 +77,5 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{FullDocument, OPTIONS, OptionInfo, Options, Start};
+pub use crate::stats::{BufferStats, WorkerStats};
 pub use crate::worker::{Waited, Watch, Worker, WorkerState};

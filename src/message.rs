@@ -12,12 +12,14 @@ use crate::cursor::Reply;
 use crate::event;
 use crate::fork::Origin;
 use crate::json::{self, ExtendedJson, Format};
+use crate::stats::Meter;
 
 /// What a message knows of the worker that read it.
 pub(crate) struct Source {
     pub(crate) name: Text,
     pub(crate) format: Format,
     pub(crate) json: ExtendedJson,
+    pub(crate) meter: Meter,
     acks: Mutex<AckSequence>,
     origin: Origin,
 }
@@ -25,7 +27,8 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(name: &str, format: Format, json: ExtendedJson) -> Self {
         let name = Text::new(name.to_owned());
-        Self { name, format, json, acks: Mutex::default(), origin: Origin::here() }
+        let meter = Meter::new();
+        Self { name, format, json, meter, acks: Mutex::default(), origin: Origin::here() }
     }
 
     pub(crate) fn acks(&self) -> MutexGuard<'_, AckSequence> {
@@ -126,6 +129,11 @@ impl Events {
             Memory::Copied(bytes) => bytes,
         };
         &bytes[span.start as usize..span.end as usize]
+    }
+
+    /// What is counted of the worker that read them.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.source.meter
     }
 
     /// The resume token of one event.

@@ -23,6 +23,7 @@ use crate::log::{self, LogLevel};
 use crate::message::{Events, Source, json_of_token};
 use crate::options::{self, FullDocument, Options, Start};
 use crate::resume::{self, Backoff, Phase};
+use crate::stats::WorkerStats;
 use crate::uri::Uri;
 
 /// What a worker is doing.
@@ -73,8 +74,10 @@ pub struct Worker {
     origin: Origin,
 }
 
-/// What the handle and the thread share.
-struct Control {
+/// What the handle, the thread and the buffer's statistics share.
+pub(crate) struct Control {
+    source: Arc<Source>,
+    namespace: String,
     stop: Arc<Gate>,
     ready: Gate,
     ended: Gate,
@@ -83,6 +86,22 @@ struct Control {
 }
 
 impl Control {
+    pub(crate) fn stop(&self) {
+        self.stop.open();
+    }
+
+    fn state(&self) -> WorkerState {
+        let state = self.state.load(Ordering::Acquire);
+        WorkerState::ALL.get(usize::from(state)).copied().unwrap_or(WorkerState::Failed)
+    }
+
+    pub(crate) fn stats(&self) -> WorkerStats {
+        let Self { source, namespace, failure, .. } = self;
+        let counts = source.acks().counts();
+        let failure = failure.get().cloned();
+        source.meter.stats(source.name.as_str(), namespace, self.state(), failure, counts)
+    }
+
     fn set(&self, state: WorkerState) {
         self.state.store(state as u8, Ordering::Release);
     }
@@ -109,8 +128,7 @@ impl Worker {
 
     /// What the worker is doing now.
     pub fn state(&self) -> WorkerState {
-        let state = self.control.state.load(Ordering::Acquire);
-        WorkerState::ALL.get(usize::from(state)).copied().unwrap_or(WorkerState::Failed)
+        self.control.state()
     }
 
     /// Waits until the cursor has been open once: every later change will be delivered. Stays true
@@ -166,7 +184,7 @@ impl Worker {
     /// Asks the worker to stop; never waits. What it has put into the buffer stays there.
     pub fn stop(&self) {
         if self.origin.check().is_ok() {
-            self.control.stop.open();
+            self.control.stop();
         }
     }
 
@@ -382,6 +400,8 @@ impl Watch {
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
         let source = Arc::new(Source::new(&name, self.options.format, self.options.json));
         let control = Arc::new(Control {
+            source: Arc::clone(&source),
+            namespace: scope.namespace(),
             stop: Arc::new(Gate::new()),
             ready: Gate::new(),
             ended: Gate::new(),
@@ -401,7 +421,7 @@ impl Watch {
             None => None,
         };
         let queue = Arc::clone(buffer.queue());
-        queue.attach(&control.stop)?;
+        queue.attach(&control)?;
         let thread = Thread {
             deployment,
             scope,
@@ -413,7 +433,7 @@ impl Watch {
         };
         let builder = std::thread::Builder::new().name("mongostream".to_owned());
         if let Err(error) = with_signals_blocked(|| builder.spawn(move || thread.main())) {
-            queue.detach(None);
+            queue.forget(&control);
             return Err(Error::new(
                 ErrorKind::State,
                 format!("cannot start a thread for worker {name}: {error}"),
@@ -549,7 +569,7 @@ impl Thread {
             // Cannot be set already: this is the only place.
             let _ = control.failure.set(failure.clone());
         }
-        queue.detach(failure);
+        queue.detach(&control, failure);
         control.ended.open();
     }
 
@@ -664,6 +684,7 @@ impl Thread {
         let source = Arc::clone(&self.source);
         let mut opening = true;
         Cursor::open(&self.deployment, self.scope.clone(), from, move |reply| {
+            source.meter.received(reply);
             let mut acks = source.acks();
             let first = acks.read(reply.spans().len());
             if let Some(token) = reply.token() {
@@ -716,6 +737,7 @@ impl Thread {
         {
             checkpointer.save(Some(&self.control.stop))?;
         }
+        self.source.meter.opened();
         self.control.set(WorkerState::Streaming);
         self.control.ready.open();
         log::line!(
@@ -739,10 +761,12 @@ impl Thread {
             }
         };
         let in_time = trouble.lasts_less_than(limit);
+        let failure = resume::error(error, self.deployment.uri(), what);
         if in_time && resume::is_resumable(error, phase, self.deployment.wire_version()) {
+            self.source.meter.troubled(failure.of_worker(self.source.name.as_str()));
             return Ok(());
         }
-        Err(resume::error(error, self.deployment.uri(), what))
+        Err(failure)
     }
 
     /// Looks for the `invalidate` that a stage of the user's pipeline has kept from us: the server

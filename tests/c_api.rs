@@ -473,6 +473,29 @@ fn the_workers_token_is_the_acked_prefix() {
 }
 
 #[test]
+fn the_statistics_tell_what_was_queued_and_received() {
+    let lines = Place::with_inserts("stats", 5).start("tests/c/stats.c", &[]).succeed();
+    let [queued, received, closed] = &lines.iter().map(|line| json(line)).collect::<Vec<_>>()[..]
+    else {
+        panic!("{lines:?}");
+    };
+    for (stats, depth, delivered) in [(queued, 5, 0), (received, 3, 2), (closed, 3, 2)] {
+        assert_eq!((&stats["depth"], &stats["high_water"]), (&depth.into(), &5.into()), "{stats}");
+        assert_eq!((&stats["capacity"], &stats["failures"]), (&100.into(), &0.into()), "{stats}");
+        assert_eq!(stats["closed"], std::ptr::eq(stats, closed), "{stats}");
+        let [worker] = &stats["workers"].as_array().unwrap()[..] else { panic!("{stats}") };
+        let (name, state) = (&worker["name"], &worker["state"]);
+        let expected = if std::ptr::eq(stats, closed) { "stopped" } else { "streaming" };
+        assert_eq!((name, state.as_str()), (&"counted".into(), Some(expected)), "{stats}");
+        let counts = ["received", "delivered"].map(|key| worker[key].as_i64().unwrap());
+        assert_eq!(counts, [5, delivered], "{stats}");
+        // Received as text one is acked at once; the other one was not.
+        let acked = delivered / 2;
+        assert_eq!(worker["unacked"], 5 - acked, "{stats}");
+    }
+}
+
+#[test]
 fn messages_and_batches_outlive_their_worker_and_buffer() {
     assert_eq!(ids(&receive("survivors")), [0, 1, 2]);
 }

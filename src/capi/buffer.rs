@@ -161,6 +161,20 @@ pub unsafe extern "C" fn ms_buffer_len(buffer: *const ms_buffer) -> usize {
     plain(0, || unsafe { borrow(buffer) }.map_or(0, |buffer| buffer.buffer.len()))
 }
 
+/// Figures of the buffer and of each of its workers as JSON, on one line: what is queued, received,
+/// delivered and not acked, how far each worker is behind, its last error. docs/STATISTICS.md describes
+/// every key; more may come. Cheap enough to be asked for every second. Yours: release it with
+/// ms_string_free. NULL for NULL, and in a child of fork.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_stats(buffer: *const ms_buffer) -> *mut c_char {
+    plain(ptr::null_mut(), || {
+        // SAFETY: NULL or a live buffer, as the C API asks for.
+        let buffer = unsafe { borrow(buffer) };
+        let stats = buffer.and_then(|buffer| buffer.buffer.stats().ok());
+        stats.and_then(|stats| give_text(&stats.to_json()).ok()).unwrap_or(ptr::null_mut())
+    })
+}
+
 /// Stops the buffer's workers and wakes every consumer; what is queued can still be received. Never
 /// waits; closing twice, or NULL, does nothing.
 #[unsafe(no_mangle)]

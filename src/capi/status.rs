@@ -1,6 +1,6 @@
 //! `ms_status`: how a call ended.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 
 use crate::error::ErrorKind;
 
@@ -54,11 +54,8 @@ pub(crate) fn status_of(kind: ErrorKind) -> ms_status {
     }
 }
 
-/// The name of a status, such as "MS_ERR_CONNECT"; "MS_UNKNOWN" for a number that is none. Static,
-/// never NULL, not to be freed. Any thread.
-#[unsafe(no_mangle)]
-pub extern "C" fn ms_status_name(status: ms_status) -> *const c_char {
-    let name = match status {
+pub(crate) fn name_of(status: ms_status) -> &'static CStr {
+    match status {
         MS_OK => c"MS_OK",
         MS_TIMEOUT => c"MS_TIMEOUT",
         MS_CLOSED => c"MS_CLOSED",
@@ -74,6 +71,12 @@ pub extern "C" fn ms_status_name(status: ms_status) -> *const c_char {
         MS_ERR_OVERSIZED => c"MS_ERR_OVERSIZED",
         MS_ERR_PANIC => c"MS_ERR_PANIC",
         _ => c"MS_UNKNOWN",
-    };
-    name.as_ptr()
+    }
+}
+
+/// The name of a status, such as "MS_ERR_CONNECT"; "MS_UNKNOWN" for a number that is none. Static,
+/// never NULL, not to be freed. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn ms_status_name(status: ms_status) -> *const c_char {
+    name_of(status).as_ptr()
 }

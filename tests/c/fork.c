@@ -58,6 +58,7 @@ static void use_everything(ms_buffer *buffer, ms_worker *worker, ms_message *mes
     check_forked(MS_ERR_FORKED, &error);
     CHECK(next == UNTOUCHED && more == UNTOUCHED);
     CHECK(ms_buffer_len(buffer) == 0);
+    CHECK(ms_buffer_stats(buffer) == NULL);
     CHECK(ms_buffer_fd(buffer) == -1);
 
     CHECK(ms_worker_start(place.uri, "d", "c", buffer, NULL, &error) == NULL);

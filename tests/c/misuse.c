@@ -68,6 +68,7 @@ static void null_where_a_value_is_required(void)
     check_still_serves(buffer);
     CHECK(ms_buffer_fd(NULL) == -1);
     CHECK(ms_buffer_len(NULL) == 0);
+    CHECK(ms_buffer_stats(NULL) == NULL);
     ms_buffer_close(NULL);
 
     CHECK(ms_worker_start(NULL, "d", "c", buffer, NULL, &error) == NULL);

@@ -1,0 +1,248 @@
+//! Figures of a buffer and its workers, for whoever operates the program.
+//!
+//! Counting must not slow the stream down: a worker's figures are relaxed atomics that change once a
+//! reply, or once for each run of messages that a consumer takes; the buffer's own stand under its
+//! lock, which is held at those moments anyway.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::capi::status::{name_of, status_of};
+use crate::cursor::Reply;
+use crate::error::Error;
+use crate::event;
+use crate::worker::WorkerState;
+
+/// What a buffer holds and has held, with its workers; from [`Buffer::stats`](crate::Buffer::stats).
+///
+/// Each figure is exact, but they are not all of the very same moment. Counters never go back. The
+/// fields have the names and units of [`to_json`](Self::to_json).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BufferStats {
+    /// Messages that are queued now.
+    pub depth: usize,
+    /// The most messages that were ever queued at once.
+    pub high_water: usize,
+    /// Bytes of change events (BSON) that are queued now.
+    pub bytes: usize,
+    /// The bound in messages.
+    pub capacity: usize,
+    /// The bound in bytes of change events (BSON).
+    pub max_bytes: usize,
+    /// Failures of workers that no consumer has received yet.
+    pub failures: usize,
+    /// Milliseconds for which workers have waited for room, added up over all workers; waits that
+    /// still last count up to now.
+    pub waited_ms: u64,
+    /// Whether the buffer was closed.
+    pub closed: bool,
+    /// The workers that run, in the order of their starts, then those that have ended, in the order
+    /// of their ends. One that has ended stays here for as long as its handle lives, and afterwards
+    /// until 16 others without a handle have ended.
+    pub workers: Vec<WorkerStats>,
+}
+
+/// What one worker has done, and how far it is behind.
+///
+/// The fields have the names and units of [`BufferStats::to_json`]. After the end of the worker all
+/// of them stay, and those that count time go on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerStats {
+    /// The worker's name.
+    pub name: String,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// What it watches: "shop.orders", "shop" for a database, "*" for a deployment.
+    pub namespace: String,
+    /// Events that it has read from the server. It reads ahead: up to two replies of the server are
+    /// read and not yet queued.
+    pub received: u64,
+    /// The size of these events in bytes (BSON).
+    pub received_bytes: u64,
+    /// Messages that consumers have taken out of the buffer.
+    pub delivered: u64,
+    /// The size of these messages' events in bytes (BSON).
+    pub delivered_bytes: u64,
+    /// Events that were received and are not acknowledged: those read ahead, queued, held by
+    /// consumers, and those that were dropped without an acknowledgement, which stay for ever.
+    pub unacked: u64,
+    /// How often the stream was opened again after it had been open before.
+    pub reconnects: u64,
+    /// Why it failed; else what last kept the stream from opening or broke it. It stays when the
+    /// worker has recovered. Its text names the deployment without credentials.
+    pub last_error: Option<Error>,
+    /// Milliseconds between the cluster time up to which the stream is read and this machine's
+    /// clock now, also where no event matches. `None` before the stream was open. Cluster times are
+    /// whole seconds, so it is up to 1000 too large; 0 where the server's clock is ahead.
+    pub lag_ms: Option<u64>,
+    /// Milliseconds since the server last sent events. `None` before the first.
+    pub last_event_ms_ago: Option<u64>,
+    /// Milliseconds since the stream was opened, the last time. `None` before the first.
+    pub opened_ms_ago: Option<u64>,
+}
+
+impl BufferStats {
+    /// All figures as JSON on one line, as `ms_buffer_stats` gives them; the keys are the names of
+    /// the fields. `docs/STATISTICS.md` describes each.
+    pub fn to_json(&self) -> String {
+        let workers: Vec<Value> = self.workers.iter().map(WorkerStats::to_value).collect();
+        let value = json!({
+            "depth": self.depth,
+            "high_water": self.high_water,
+            "bytes": self.bytes,
+            "capacity": self.capacity,
+            "max_bytes": self.max_bytes,
+            "failures": self.failures,
+            "waited_ms": self.waited_ms,
+            "closed": self.closed,
+            "workers": workers,
+        });
+        value.to_string()
+    }
+}
+
+impl WorkerStats {
+    fn to_value(&self) -> Value {
+        let status = self.last_error.as_ref().map(|error| {
+            let name = name_of(status_of(error.kind()));
+            name.to_string_lossy()
+        });
+        json!({
+            "name": self.name,
+            "state": state_name(self.state),
+            "namespace": self.namespace,
+            "received": self.received,
+            "received_bytes": self.received_bytes,
+            "delivered": self.delivered,
+            "delivered_bytes": self.delivered_bytes,
+            "unacked": self.unacked,
+            "reconnects": self.reconnects,
+            "last_error": self.last_error.as_ref().map(Error::to_string),
+            "last_error_status": status,
+            "lag_ms": self.lag_ms,
+            "last_event_ms_ago": self.last_event_ms_ago,
+            "opened_ms_ago": self.opened_ms_ago,
+        })
+    }
+}
+
+fn state_name(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "starting",
+        WorkerState::Streaming => "streaming",
+        WorkerState::Reconnecting => "reconnecting",
+        WorkerState::Stopped => "stopped",
+        WorkerState::Failed => "failed",
+    }
+}
+
+/// What is counted of one worker beside its acknowledgements, which count what it has read.
+pub(crate) struct Meter {
+    made: Instant,
+    received_bytes: AtomicU64,
+    delivered: AtomicU64,
+    delivered_bytes: AtomicU64,
+    reconnects: AtomicU64,
+    /// Seconds since 1970 in the last token that was read; 0 before the first.
+    cluster_time: AtomicU64,
+    /// Milliseconds after `made`, plus 1; 0 is never.
+    last_event: AtomicU64,
+    opened: AtomicU64,
+    last_error: Mutex<Option<Error>>,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self {
+            made: Instant::now(),
+            received_bytes: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            delivered_bytes: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            cluster_time: AtomicU64::new(0),
+            last_event: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+        }
+    }
+
+    /// The server has sent a reply, perhaps one without events.
+    pub(crate) fn received(&self, reply: &Reply) {
+        if !reply.spans().is_empty() {
+            let bytes: usize = reply.spans().iter().map(ExactSizeIterator::len).sum();
+            self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            self.last_event.store(self.now(), Ordering::Relaxed);
+        }
+        if let Some(seconds) = reply.token().and_then(|token| event::token_seconds(token)) {
+            self.cluster_time.store(seconds.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// A consumer has taken messages.
+    pub(crate) fn delivered(&self, messages: usize, bytes: usize) {
+        self.delivered.fetch_add(messages as u64, Ordering::Relaxed);
+        self.delivered_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The stream is open.
+    pub(crate) fn opened(&self) {
+        if self.opened.swap(self.now(), Ordering::Relaxed) != 0 {
+            self.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The stream broke, could not be opened, or its checkpoint not be saved; it will be tried again.
+    pub(crate) fn troubled(&self, error: Error) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The figures, with those that are counted elsewhere.
+    pub(crate) fn stats(
+        &self,
+        name: &str,
+        namespace: &str,
+        state: WorkerState,
+        failure: Option<Error>,
+        (received, unacked): (u64, u64),
+    ) -> WorkerStats {
+        let seconds = self.cluster_time.load(Ordering::Relaxed);
+        let last_error = || self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        WorkerStats {
+            name: name.to_owned(),
+            state,
+            namespace: namespace.to_owned(),
+            received,
+            received_bytes: self.received_bytes.load(Ordering::Relaxed),
+            delivered: self.delivered.load(Ordering::Relaxed),
+            delivered_bytes: self.delivered_bytes.load(Ordering::Relaxed),
+            unacked,
+            reconnects: self.reconnects.load(Ordering::Relaxed),
+            last_error: failure.or_else(last_error),
+            lag_ms: (seconds != 0).then(|| {
+                let position = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+                SystemTime::now().duration_since(position).map_or(0, milliseconds)
+            }),
+            last_event_ms_ago: self.ago(&self.last_event),
+            opened_ms_ago: self.ago(&self.opened),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        milliseconds(self.made.elapsed()) + 1
+    }
+
+    fn ago(&self, moment: &AtomicU64) -> Option<u64> {
+        let moment = moment.load(Ordering::Relaxed);
+        (moment != 0).then(|| self.now().saturating_sub(moment))
+    }
+}
+
+/// Whole milliseconds, saturating.
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

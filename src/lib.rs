@@ -56,6 +56,7 @@ pub mod json;
 mod message;
 mod options;
 mod resume;
+mod servers;
 mod uri;
 #[cfg(unix)]
 mod wakeup;

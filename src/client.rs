@@ -1,20 +1,22 @@
 //! One driver client a URI, shared by its workers, and the threads that carry its input and output.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use bson::doc;
 use mongodb::Client;
 use mongodb::error::Result as DriverResult;
 use mongodb::event::EventHandler;
-use mongodb::event::sdam::SdamEvent;
-use mongodb::options::{ClientOptions, DriverInfo, HostInfo};
+use mongodb::options::{
+    ClientOptions, DriverInfo, HostInfo, ReadPreference, SelectionCriteria, ServerAddress,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
+use crate::servers::Servers;
 use crate::uri::Uri;
 
 struct Io {
@@ -67,8 +69,7 @@ pub(crate) struct Deployment {
     uri: Uri,
     runtime: &'static Runtime,
     client: OnceCell<Client>,
-    /// The newest wire version that a server has told, 0 before.
-    wire_version: Arc<AtomicI32>,
+    servers: Arc<Servers>,
 }
 
 impl Deployment {
@@ -84,7 +85,7 @@ impl Deployment {
         }
         deployments.retain(|_, deployment| deployment.strong_count() > 0);
         let deployment =
-            Arc::new(Self { uri, runtime, client: OnceCell::new(), wire_version: Arc::default() });
+            Arc::new(Self { uri, runtime, client: OnceCell::new(), servers: Arc::default() });
         deployment.check()?;
         deployments.insert(deployment.uri.text().to_owned(), Arc::downgrade(&deployment));
         Ok(deployment)
@@ -118,7 +119,42 @@ impl Deployment {
     }
 
     pub(crate) fn wire_version(&self) -> Option<i32> {
-        Some(self.wire_version.load(Ordering::Relaxed)).filter(|version| *version > 0)
+        self.servers.wire_version()
+    }
+
+    /// Does the work of one cursor until its server is lost, see [`Servers::while_there`].
+    pub(crate) async fn while_server_is_there<T>(
+        &self,
+        work: impl Future<Output = DriverResult<T>>,
+    ) -> DriverResult<T> {
+        self.servers.while_there(|| self.needs_primary(), work).await
+    }
+
+    /// Closes a cursor that was given up while its server may be well. The driver's own killCursors goes
+    /// to the server that it would open a cursor on now.
+    pub(crate) fn close_cursor(&self, server: &ServerAddress, namespace: &str, cursor: i64) {
+        /// Then the server does it itself, after 10 minutes by default.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let Some((client, (database, collection))) =
+            self.client.get().zip(namespace.split_once('.'))
+        else {
+            return;
+        };
+        let server = server.clone();
+        let database = client.database(database);
+        let command = doc! { "killCursors": collection, "cursors": [cursor] };
+        let there =
+            SelectionCriteria::Predicate(Arc::new(move |candidate| *candidate.address() == server));
+        self.runtime.spawn(async move {
+            let command = database.run_command(command).selection_criteria(there);
+            let _ = tokio::time::timeout(PATIENCE, command.into_future()).await;
+        });
+    }
+
+    /// Whether the URI's read preference is the primary and nothing else.
+    fn needs_primary(&self) -> bool {
+        let criteria = self.client.get().and_then(Client::selection_criteria);
+        matches!(criteria, None | Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
     }
 
     /// How long the driver looks for a server, by the URI or its default
@@ -144,21 +180,25 @@ impl Deployment {
         options.max_connecting = Some(options.max_connecting.unwrap_or(0).max(64));
         // The driver's retried aggregate forgets where a stream was; we open it again ourselves.
         options.retry_reads = Some(false);
+        // The least the driver takes, for servers before 4.4, which have to be asked whether there is
+        // a new primary. Later ones tell by themselves: it costs them a small message each time.
         options.heartbeat_freq.get_or_insert(Duration::from_millis(500));
+        // Also how long a server may be silent on a heartbeat before it counts as dead, 10 s by the
+        // driver's default. To reach a server on another continent takes four round trips, with TLS,
+        // of some 0.3 s, and a second or three more where the first or the second packet is lost:
+        // less than 5 s. Elections are seen without it, from the other members.
+        options.connect_timeout.get_or_insert(Duration::from_secs(5));
         options.driver_info = Some(
             DriverInfo::builder()
                 .name("mongostream")
                 .version(Some(env!("CARGO_PKG_VERSION").to_owned()))
                 .build(),
         );
-        let wire_version = Arc::clone(&self.wire_version);
-        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
-            if let SdamEvent::ServerDescriptionChanged(event) = event
-                && let Some(version) = event.new_description.max_wire_version()
-            {
-                wire_version.store(version, Ordering::Relaxed);
-            }
-        }));
+        let servers = Arc::clone(&self.servers);
+        options.sdam_event_handler =
+            Some(EventHandler::callback(move |event| servers.monitored(event)));
+        options.cmap_event_handler =
+            Some(EventHandler::callback(|event| Servers::connecting(&event)));
         options
     }
 }

@@ -23,6 +23,7 @@ use crate::client::Deployment;
 use crate::event;
 use crate::gate::Gate;
 use crate::options::Options;
+use crate::servers;
 
 /// What is watched, and how: everything of the aggregate command but the point to go on from.
 #[derive(Clone)]
@@ -211,6 +212,7 @@ impl Cursor {
             progress: Arc::clone(&progress),
             sender,
             register,
+            opened: None,
         };
         let task = deployment.runtime().spawn(reader.run());
         Self { items, slots, progress, task }
@@ -253,11 +255,22 @@ struct Reader<R> {
     progress: Arc<Mutex<Progress>>,
     sender: Sender<Item>,
     register: R,
+    /// Namespace and id of the server's cursor.
+    opened: Option<(String, i64)>,
 }
 
 impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
     async fn run(mut self) {
-        let last = self.read().await.map_or_else(Item::Failed, |()| Item::Ended);
+        let deployment = Arc::clone(&self.deployment);
+        // What is read is handed over before the next await: giving up loses nothing.
+        let last = deployment.while_server_is_there(self.read()).await;
+        if let Err(error) = &last
+            && let Some(server) = servers::deposed(error)
+            && let Some((namespace, id)) = &self.opened
+        {
+            deployment.close_cursor(server, namespace, *id);
+        }
+        let last = last.map_or_else(Item::Failed, |()| Item::Ended);
         if let Ok(slot) = self.slots.acquire().await {
             slot.forget();
             self.send(last);
@@ -278,6 +291,9 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
             let next = poll_fn(|context| Pin::new(&mut cursor).poll_next(context));
             let Some(batch) = next.await else { return Ok(()) };
             let reply = Reply::parse(batch?)?;
+            if self.opened.is_none() {
+                self.opened = reply.cursor();
+            }
             let first = (self.register)(&reply);
             self.progress().over(&reply);
             if let Some(first) = first {
@@ -328,6 +344,12 @@ impl Reply {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         self.batch.as_raw_document().as_bytes()
+    }
+
+    /// The namespace and the id of its cursor.
+    fn cursor(&self) -> Option<(String, i64)> {
+        let cursor = self.batch.as_raw_document().get_document("cursor").ok()?;
+        Some((cursor.get_str("ns").ok()?.to_owned(), cursor.get_i64("id").ok()?))
     }
 
     /// Where the events lie in [`bytes`](Self::bytes), in order.

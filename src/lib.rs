@@ -62,6 +62,7 @@ mod log;
 mod message;
 mod options;
 mod resume;
+mod servers;
 mod stats;
 mod uri;
 #[cfg(unix)]

@@ -599,6 +599,8 @@ impl Thread {
 
     /// Follows one cursor after the other until the worker is stopped or fails.
     fn run(&self) -> Option<Error> {
+        /// A cursor that broke after this time was a good one.
+        const SOUND: Duration = Duration::from_secs(1);
         let mut position = Position::Start(self.options.start_field());
         let mut trouble = Trouble::new();
         let mut ran_before = false;
@@ -617,6 +619,7 @@ impl Thread {
         log::line!(LogLevel::Debug, self.name(), "opening the stream {position}");
         loop {
             let was_ready = self.control.ready.is_open();
+            let opened = Instant::now();
             let cursor = self.open(position);
             let end = self.follow(&cursor, ran_before);
             let progress = cursor.progress();
@@ -624,7 +627,9 @@ impl Thread {
             position = progress.position;
             // But for the first time, only a reply behind the opening one shows that it works again.
             if progress.replies > usize::from(was_ready) {
-                trouble = Trouble::none();
+                // One that breaks behind its first replies time after time must not spin either.
+                let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
+                trouble.ends(sound);
             }
             let cause = match end {
                 End::Stopped => return None,
@@ -808,8 +813,11 @@ impl Trouble {
         Self { since: Some(Instant::now()), backoff: Backoff::new() }
     }
 
-    fn none() -> Self {
-        Self { since: None, backoff: Backoff::new() }
+    fn ends(&mut self, sound: bool) {
+        self.since = None;
+        if sound {
+            self.backoff = Backoff::new();
+        }
     }
 
     fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {

@@ -232,7 +232,8 @@ fn messages_and_workers_outlive_their_buffer() {
     drop(buffer);
     worker.join().unwrap();
     message.ack();
-    assert_eq!(worker.resume_token().as_deref(), message.resume_token());
+    // Behind it if another reply was read before the end: 4.2 answers when others write, too.
+    assert!(worker.resume_token().as_deref() >= message.resume_token());
     drop(worker);
     assert!(message.json().contains("insert"));
 }

@@ -1,5 +1,7 @@
 //! A restart goes on exactly behind what was acknowledged, whatever the checkpoint lies in.
 
+mod support;
+
 use std::any::Any;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,9 @@ use mongostream::{
     StoreError, Waited, Watch, Worker,
 };
 
-const DEADLINE: Duration = Duration::from_secs(30);
+use support::{
+    DEADLINE, collection, failure, follow, id, take, wait_for_len, watch_collection, watch_database,
+};
 
 /// A directory that is removed in the end.
 struct Directory(PathBuf);
@@ -56,45 +60,24 @@ impl Shop {
     }
 
     fn watch(&self) -> Watch {
-        Worker::watch(self.set.uri()).database(&self.database).collection("orders")
+        watch_collection(&self.database, "orders")
     }
 
     fn insert(&self, ids: std::ops::Range<i32>) {
-        let orders = self.set.client().database(&self.database).collection::<Document>("orders");
+        let orders = collection(&self.database, "orders");
         orders.insert_many(ids.map(|id| doc! { "_id": id })).run().unwrap();
     }
-}
-
-fn id(message: &Message) -> i32 {
-    let event = Document::from_reader(message.bson()).unwrap();
-    event.get_document("documentKey").unwrap().get_i32("_id").unwrap()
-}
-
-fn receive(buffer: &Buffer, count: usize) -> Vec<Message> {
-    (0..count)
-        .map(|_| {
-            let message = buffer.recv_timeout(DEADLINE).unwrap().some();
-            message.expect("a message within the deadline")
-        })
-        .collect()
 }
 
 fn ids(messages: &[Message]) -> Vec<i32> {
     messages.iter().map(id).collect()
 }
 
-fn started(watch: Watch) -> (Buffer, Worker) {
-    let buffer = Buffer::new(1000);
-    let worker = watch.spawn(&buffer).unwrap();
-    worker.wait_ready().unwrap();
-    (buffer, worker)
-}
-
 /// Runs a worker twice; the first consumer acknowledges 6 of 10, out of order.
 fn restarts_behind_what_was_acked(shop: &Shop, watch: impl Fn() -> Watch) {
-    let (buffer, worker) = started(watch());
+    let (buffer, worker) = follow(watch());
     shop.insert(0..10);
-    let messages = receive(&buffer, 10);
+    let messages = take(&buffer, 10);
     for index in [1, 0, 2, 4, 3, 8] {
         messages[index].ack();
     }
@@ -103,8 +86,8 @@ fn restarts_behind_what_was_acked(shop: &Shop, watch: impl Fn() -> Watch) {
     drop(worker);
     shop.insert(10..12);
 
-    let (buffer, worker) = started(watch());
-    assert_eq!(ids(&receive(&buffer, 7)), [5, 6, 7, 8, 9, 10, 11]);
+    let (buffer, worker) = follow(watch());
+    assert_eq!(ids(&take(&buffer, 7)), [5, 6, 7, 8, 9, 10, 11]);
     worker.stop();
     worker.join().unwrap();
 }
@@ -148,31 +131,31 @@ fn a_restart_goes_on_behind_what_was_acked_by_options() {
 fn the_opening_token_is_saved_before_the_worker_is_ready() {
     let (shop, directory) = (Shop::new("opening"), Directory::new());
     let watch = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
-    let (_buffer, worker) = started(watch().checkpoint_interval(Duration::from_secs(3600)));
+    let (_buffer, worker) = follow(watch().checkpoint_interval(Duration::from_secs(3600)));
     // What a crash right now would leave.
     let crashed = Directory::new();
     std::fs::copy(directory.file(), crashed.file()).unwrap();
     shop.insert(0..3);
     drop(worker);
-    let (buffer, _worker) = started(shop.watch().checkpoint(FileCheckpoint::new(crashed.file())));
-    assert_eq!(ids(&receive(&buffer, 3)), [0, 1, 2]);
+    let (buffer, _worker) = follow(shop.watch().checkpoint(FileCheckpoint::new(crashed.file())));
+    assert_eq!(ids(&take(&buffer, 3)), [0, 1, 2]);
 }
 
 #[test]
 fn acks_made_after_close_and_before_join_are_saved() {
     let (shop, directory) = (Shop::new("late"), Directory::new());
     let watch = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
-    let (buffer, worker) = started(watch().checkpoint_interval(Duration::from_secs(3600)));
+    let (buffer, worker) = follow(watch().checkpoint_interval(Duration::from_secs(3600)));
     shop.insert(0..4);
-    ground::wait_until(DEADLINE, "all are queued", || buffer.len() == 4);
+    wait_for_len(&buffer, 4);
     buffer.close();
     let messages: Vec<Message> = buffer.iter().map(Result::unwrap).collect();
     worker.join_timeout(DEADLINE).unwrap();
     messages[..3].iter().for_each(Message::ack);
     worker.join().unwrap();
     drop(worker);
-    let (buffer, _worker) = started(watch());
-    assert_eq!(ids(&receive(&buffer, 1)), [3]);
+    let (buffer, _worker) = follow(watch());
+    assert_eq!(ids(&take(&buffer, 1)), [3]);
 }
 
 #[test]
@@ -180,9 +163,9 @@ fn a_running_worker_saves_by_itself() {
     let (shop, directory) = (Shop::new("running"), Directory::new());
     let store = FileCheckpoint::new(directory.file());
     let watch = shop.watch().checkpoint(store).checkpoint_interval(Duration::from_millis(20));
-    let (buffer, worker) = started(watch);
+    let (buffer, worker) = follow(watch);
     shop.insert(0..1);
-    let messages = receive(&buffer, 1);
+    let messages = take(&buffer, 1);
     messages[0].ack();
     let token = worker.resume_token().unwrap();
     ground::wait_until(DEADLINE, "the token is saved", || {
@@ -198,9 +181,9 @@ fn the_checkpoint_of_a_quiet_stream_keeps_up_with_the_oplog() {
         .checkpoint(FileCheckpoint::new(directory.file()))
         .checkpoint_interval(Duration::from_millis(20))
         .await_time(Duration::from_millis(50));
-    let (_buffer, _worker) = started(watch);
+    let (_buffer, _worker) = follow(watch);
     let first = std::fs::read_to_string(directory.file()).unwrap();
-    let busy = shop.set.client().database(&shop.database).collection::<Document>("busy");
+    let busy = collection(&shop.database, "busy");
     ground::wait_until(DEADLINE, "the checkpoint moves", || {
         busy.insert_one(doc! {}).run().unwrap();
         std::fs::read_to_string(directory.file()).unwrap() != first
@@ -211,29 +194,29 @@ fn the_checkpoint_of_a_quiet_stream_keeps_up_with_the_oplog() {
 fn a_saved_checkpoint_goes_before_every_start_option() {
     let (shop, directory) = (Shop::new("start"), Directory::new());
     let watch = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
-    let (buffer, worker) = started(watch());
+    let (buffer, worker) = follow(watch());
     shop.insert(0..3);
-    let messages = receive(&buffer, 3);
+    let messages = take(&buffer, 3);
     messages[..2].iter().for_each(Message::ack);
     let first = messages[0].resume_token().unwrap().to_owned();
     worker.stop();
     worker.join().unwrap();
     drop(worker);
-    let (buffer, _worker) = started(watch().start_at(Start::StartAfter(first)));
-    assert_eq!(ids(&receive(&buffer, 1)), [2]);
+    let (buffer, _worker) = follow(watch().start_at(Start::StartAfter(first)));
+    assert_eq!(ids(&take(&buffer, 1)), [2]);
 }
 
 #[test]
 fn a_file_that_is_not_this_streams_checkpoint_is_refused_and_kept() {
     let (shop, directory) = (Shop::new("foreign"), Directory::new());
     let file = directory.file();
-    let (_buffer, worker) = started(shop.watch().checkpoint(FileCheckpoint::new(&file)));
+    let (_buffer, worker) = follow(shop.watch().checkpoint(FileCheckpoint::new(&file)));
     worker.stop();
     worker.join().unwrap();
     drop(worker);
     let good = std::fs::read_to_string(&file).unwrap();
     let pipeline = [doc! { "$match": { "operationType": "insert" } }];
-    let other = || Worker::watch(shop.set.uri()).database(&shop.database).collection("customers");
+    let other = || watch_collection(&shop.database, "customers");
     for (what, text, watch) in [
         ("is no checkpoint", "", shop.watch()),
         ("is no checkpoint", &good[..good.len() / 2], shop.watch()),
@@ -247,7 +230,7 @@ fn a_file_that_is_not_this_streams_checkpoint_is_refused_and_kept() {
         std::fs::write(&file, text).unwrap();
         let buffer = Buffer::new(10);
         let worker = watch.checkpoint(FileCheckpoint::new(&file)).spawn(&buffer).unwrap();
-        let error = buffer.recv_timeout(DEADLINE).unwrap_err();
+        let error = failure(&buffer);
         assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
         assert_eq!(error.worker(), Some(worker.name()));
         assert!(error.to_string().contains(what), "no {what:?} in {error}");
@@ -268,7 +251,7 @@ fn a_checkpoint_in_use_is_refused_and_free_again_after_join_and_drop() {
     let ways: [&dyn Fn() -> Watch; 2] = [&in_file, &in_collection];
     for watch in ways {
         for _ in 0..5 {
-            let (buffer, worker) = started(watch());
+            let (buffer, worker) = follow(watch());
             let error = watch().spawn(&buffer).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::State, "{error}");
             assert!(error.to_string().contains("another worker"), "{error}");
@@ -282,19 +265,18 @@ fn a_checkpoint_in_use_is_refused_and_free_again_after_join_and_drop() {
 fn the_checkpoint_collection_is_not_in_the_stream() {
     let shop = Shop::new("own");
     let place = format!("{}.checkpoints", shop.database);
-    let database = Worker::watch(shop.set.uri()).database(&shop.database);
-    let (buffer, _worker) = started(
+    let database = watch_database(&shop.database);
+    let (buffer, _worker) = follow(
         database
             .option("checkpoint_collection", &place)
             .checkpoint_interval(Duration::from_millis(10)),
     );
     for number in 0..5 {
         shop.insert(number..number + 1);
-        let messages = receive(&buffer, 1);
+        let messages = take(&buffer, 1);
         assert_eq!(messages[0].namespace(), format!("{}.orders", shop.database));
         messages[0].ack();
-        let saves =
-            shop.set.client().database(&shop.database).collection::<Document>("checkpoints");
+        let saves = collection(&shop.database, "checkpoints");
         let token = messages[0].resume_token().unwrap().to_owned();
         ground::wait_until(DEADLINE, "it is saved", || {
             let saved = saves.find_one(doc! {}).run().unwrap().unwrap();
@@ -355,17 +337,17 @@ fn failed_saves_keep_the_stream_going_and_show_at_join() {
     let interval = Duration::from_millis(5);
     let watch = || shop.watch().checkpoint(store.clone()).checkpoint_interval(interval);
     for trouble in [&store.fails, &store.panics] {
-        let (buffer, worker) = started(watch());
+        let (buffer, worker) = follow(watch());
         trouble.store(true, Ordering::Relaxed);
         shop.insert(0..5);
-        receive(&buffer, 5).iter().for_each(Message::ack);
+        take(&buffer, 5).iter().for_each(Message::ack);
         worker.stop();
         let error = worker.join().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Checkpoint);
         assert!(error.to_string().contains("memory"), "{error}");
         trouble.store(false, Ordering::Relaxed);
         worker.join().unwrap();
-        let orders = shop.set.client().database(&shop.database).collection::<Document>("orders");
+        let orders = collection(&shop.database, "orders");
         orders.delete_many(doc! {}).run().unwrap();
         drop(worker);
         store.texts.lock().unwrap().clear();
@@ -387,10 +369,10 @@ fn a_first_save_that_fails_ends_the_worker_before_it_is_ready() {
 #[test]
 fn a_directory_that_vanishes_is_reported_and_loses_nothing() {
     let (shop, directory) = (Shop::new("vanished"), Directory::new());
-    let (buffer, worker) = started(shop.watch().checkpoint(FileCheckpoint::new(directory.file())));
+    let (buffer, worker) = follow(shop.watch().checkpoint(FileCheckpoint::new(directory.file())));
     std::fs::remove_dir_all(&directory.0).unwrap();
     shop.insert(0..5);
-    receive(&buffer, 5).iter().for_each(Message::ack);
+    take(&buffer, 5).iter().for_each(Message::ack);
     worker.stop();
     let error = worker.join().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
@@ -414,11 +396,11 @@ fn a_slow_store_delays_neither_the_stream_nor_stop() {
     let (shop, store) = (Shop::new("slow"), Memory::default());
     let watch =
         shop.watch().checkpoint(store.clone()).checkpoint_interval(Duration::from_millis(1));
-    let (buffer, worker) = started(watch);
+    let (buffer, worker) = follow(watch);
     store.slow.store(true, Ordering::Relaxed);
     for number in 0..5 {
         shop.insert(number..number + 1);
-        receive(&buffer, 1)[0].ack();
+        take(&buffer, 1)[0].ack();
     }
     let began = Instant::now();
     buffer.close();
@@ -434,10 +416,10 @@ fn a_slow_store_delays_neither_the_stream_nor_stop() {
 #[test]
 fn join_does_not_wait_for_ever_for_a_save() {
     let (shop, store) = (Shop::new("stuck"), Memory::default());
-    let (buffer, worker) = started(shop.watch().checkpoint(store.clone()));
+    let (buffer, worker) = follow(shop.watch().checkpoint(store.clone()));
     store.slow.store(true, Ordering::Relaxed);
     shop.insert(0..1);
-    receive(&buffer, 1)[0].ack();
+    take(&buffer, 1)[0].ack();
     worker.stop();
     let began = Instant::now();
     let error = worker.join_timeout(DEADLINE).unwrap_err();
@@ -456,7 +438,7 @@ fn a_stream_that_ran_before_waits_for_its_server() {
         let store = FileCheckpoint::new(directory.file());
         Worker::watch(&uri).database("shop").collection("orders").checkpoint(store)
     };
-    let (_buffer, worker) = started(watch());
+    let (_buffer, worker) = follow(watch());
     worker.stop();
     worker.join().unwrap();
     drop(worker);
@@ -470,5 +452,5 @@ fn a_stream_that_ran_before_waits_for_its_server() {
     // Well beyond the time after which a new stream gives up.
     assert_eq!(worker.wait_ready_timeout(Duration::from_millis(1500)).unwrap(), Waited::Timeout);
     set.member(0).restart().unwrap();
-    assert_eq!(ids(&receive(&buffer, 1)), [7]);
+    assert_eq!(ids(&take(&buffer, 1)), [7]);
 }

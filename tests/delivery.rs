@@ -1,5 +1,7 @@
 //! Every event arrives exactly once and in order, whatever the number of workers and consumers.
 
+mod support;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -8,6 +10,8 @@ use std::time::{Duration, Instant};
 use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::Database;
 use mongostream::{Buffer, Message, Worker};
+
+use support::{assert_ready, id, next, watch_collection};
 
 /// One change as a test compares it. Each is written at most once, so it names its place.
 type Change = (&'static str, i32);
@@ -52,9 +56,7 @@ fn write(database: &Database, collection: &str, changes: &[Change]) {
 }
 
 fn change_of(message: &Message) -> (String, i32) {
-    let event = Document::from_reader(message.bson()).unwrap();
-    let id = event.get_document("documentKey").unwrap().get_i32("_id").unwrap();
-    (message.operation().to_owned(), id)
+    (message.operation().to_owned(), id(message))
 }
 
 #[test]
@@ -66,17 +68,9 @@ fn a_hundred_thousand_mixed_events_arrive_exactly_once_and_in_order() {
     assert!(changes.len() * COLLECTIONS >= 100_000, "{}", changes.len());
     let buffer = Buffer::new(64);
     let workers: Vec<Worker> = (0..COLLECTIONS)
-        .map(|n| {
-            Worker::watch(set.uri())
-                .database(&name)
-                .collection(format!("c{n}"))
-                .spawn(&buffer)
-                .unwrap()
-        })
+        .map(|n| watch_collection(&name, &format!("c{n}")).spawn(&buffer).unwrap())
         .collect();
-    for worker in &workers {
-        worker.wait_ready().unwrap();
-    }
+    workers.iter().for_each(assert_ready);
 
     let streams = AtomicUsize::new(COLLECTIONS);
     let received = thread::scope(|threads| {
@@ -139,20 +133,18 @@ fn sixty_four_workers_share_one_client_and_none_starves() {
             Worker::watch(&uri).database("shop").collection(format!("c{n}")).spawn(&buffer).unwrap()
         })
         .collect();
-    for worker in &workers {
-        worker.wait_ready().unwrap();
-    }
+    workers.iter().for_each(assert_ready);
     let shop = set.client().database("shop");
     // The first insert also makes the collection, which may take the server a while.
     for n in 0..WORKERS {
         shop.collection(&format!("c{n}")).insert_one(doc! { "_id": 0 }).run().unwrap();
-        buffer.recv().unwrap().unwrap();
+        next(&buffer);
     }
     let mut slowest = Duration::ZERO;
     for n in 0..WORKERS {
         let began = Instant::now();
         shop.collection(&format!("c{n}")).insert_one(doc! { "_id": 1 }).run().unwrap();
-        let message = buffer.recv().unwrap().unwrap();
+        let message = next(&buffer);
         slowest = slowest.max(began.elapsed());
         assert_eq!(message.worker(), format!("shop.c{n}"));
     }

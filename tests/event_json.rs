@@ -1,50 +1,23 @@
 //! What a message holds is the server's own event, field for field, in every shape that can be asked for.
 
-use std::time::Duration;
+mod support;
 
 use bson::oid::ObjectId;
 use bson::raw::RawDocumentBuf;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Timestamp, doc};
 use mongodb::change_stream::event::ResumeToken;
-use mongodb::sync::Collection;
-use mongostream::{Buffer, ExtendedJson, Format, Message, Received, Start, Waited, Watch, Worker};
+use mongostream::{Buffer, ExtendedJson, Format, Message, Start, Watch};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn collection(database: &str) -> Collection<Document> {
-    ground::shared().client().database(database).collection("c")
-}
-
-fn watch(database: &str) -> Watch {
-    Worker::watch(ground::shared().uri()).database(database)
-}
-
-#[track_caller]
-fn ready(worker: &Worker) {
-    assert_eq!(worker.wait_ready_timeout(PATIENCE).unwrap(), Waited::Done);
-}
-
-/// The point in the stream that is now.
-fn now(database: &str) -> Start {
-    let buffer = Buffer::new(1);
-    let worker = watch(database).spawn(&buffer).unwrap();
-    ready(&worker);
-    Start::StartAfter(worker.resume_token().unwrap())
-}
+use support::{collection, event, json, now, take, wait_for_len, watch_database};
 
 /// The next messages of a worker.
 #[track_caller]
 fn read(watch: Watch, count: usize) -> Vec<Message> {
     let buffer = Buffer::new(count);
     let _worker = watch.spawn(&buffer).unwrap();
-    (0..count)
-        .map(|_| match buffer.recv_timeout(PATIENCE).unwrap() {
-            Received::Some(message) => message,
-            nothing => panic!("no message: {nothing:?}"),
-        })
-        .collect()
+    take(&buffer, count)
 }
 
 /// A document with a value of every type that a field can have.
@@ -130,16 +103,12 @@ fn three_digits(json: &mut Value) {
     }
 }
 
-fn event(message: &Message) -> Document {
-    Document::from_reader(message.bson()).unwrap()
-}
-
 /// One event of each kind that a database has, the document of every type among them.
 const EVENTS: usize = 9;
 
 fn make_events(database: &str) {
     let client = ground::shared().client();
-    let collection = collection(database);
+    let collection = collection(database, "c");
     let document = document_of_every_type();
     collection.insert_one(&document).run().unwrap();
     collection.insert_one(doc! { "_id": document.clone() }).run().unwrap();
@@ -170,12 +139,12 @@ const OPERATIONS: [&str; EVENTS] = [
 #[track_caller]
 fn check_event_format(mode: ExtendedJson) {
     let database = ground::shared().database("event");
-    let start = now(&database);
+    let start = now(watch_database(&database));
     make_events(&database);
-    let watch = watch(&database).start_at(start).format(Format::Event).extended_json(mode);
+    let watch = watch_database(&database).start_at(start).format(Format::Event).extended_json(mode);
     for (message, operation) in read(watch, EVENTS).iter().zip(OPERATIONS) {
         assert_eq!(message.operation(), operation);
-        let json: Value = serde_json::from_str(message.json()).unwrap();
+        let json = json(message);
         assert_eq!(json, extended_json(event(message), mode), "{operation}");
     }
 }
@@ -194,11 +163,11 @@ fn event_format_is_the_servers_event_in_relaxed_extended_json() {
 fn check_full_document(mode: ExtendedJson) {
     let database = ground::shared().database("full");
     let document = document_of_every_type();
-    let start = now(&database);
-    let collection = collection(&database);
+    let start = now(watch_database(&database));
+    let collection = collection(&database, "c");
     collection.insert_one(&document).run().unwrap();
-    let watch = watch(&database).start_at(start).extended_json(mode);
-    let json: Value = serde_json::from_str(read(watch, 1)[0].json()).unwrap();
+    let watch = watch_database(&database).start_at(start).extended_json(mode);
+    let json = json(&read(watch, 1)[0]);
     for (field, value) in document {
         let expected = extended_json(doc! { &field: value }, mode);
         assert_eq!(json["FullDocument"][&field], expected[&field], "{field}");
@@ -219,11 +188,10 @@ fn full_document_is_the_inserted_one_in_relaxed_extended_json() {
 fn full_document_keeps_the_fields_in_order() {
     let database = ground::shared().database("order");
     let document = document_of_every_type();
-    let start = now(&database);
-    let collection = collection(&database);
+    let start = now(watch_database(&database));
+    let collection = collection(&database, "c");
     collection.insert_one(&document).run().unwrap();
-    let json: Value =
-        serde_json::from_str(read(watch(&database).start_at(start), 1)[0].json()).unwrap();
+    let json = json(&read(watch_database(&database).start_at(start), 1)[0]);
     let fields: Vec<_> = json["FullDocument"].as_object().expect("an object").keys().collect();
     assert_eq!(fields, document.keys().collect::<Vec<_>>());
 }
@@ -232,10 +200,10 @@ fn full_document_keeps_the_fields_in_order() {
 fn bson_holds_the_inserted_document_byte_for_byte() {
     let database = ground::shared().database("bytes");
     let document = document_of_every_type();
-    let start = now(&database);
-    let collection = collection(&database);
+    let start = now(watch_database(&database));
+    let collection = collection(&database, "c");
     collection.insert_one(&document).run().unwrap();
-    let messages = read(watch(&database).start_at(start), 1);
+    let messages = read(watch_database(&database).start_at(start), 1);
     let event = bson::raw::RawDocument::from_bytes(messages[0].bson()).unwrap();
     assert_eq!(event.get_document("fullDocument").unwrap().as_bytes(), document.to_vec().unwrap());
 }
@@ -243,7 +211,7 @@ fn bson_holds_the_inserted_document_byte_for_byte() {
 #[test]
 fn bson_is_the_event_that_the_drivers_own_stream_reads() {
     let database = ground::shared().database("driver");
-    let start = now(&database);
+    let start = now(watch_database(&database));
     make_events(&database);
     let Start::StartAfter(token) = &start else { unreachable!() };
     let token: Value = serde_json::from_str(token).unwrap();
@@ -253,7 +221,7 @@ fn bson_is_the_event_that_the_drivers_own_stream_reads() {
     let theirs = stream.with_type::<RawDocumentBuf>();
     let theirs: Vec<Vec<u8>> =
         theirs.take(EVENTS).map(|event| event.unwrap().into_bytes()).collect();
-    let ours: Vec<Vec<u8>> = read(watch(&database).start_at(start), EVENTS)
+    let ours: Vec<Vec<u8>> = read(watch_database(&database).start_at(start), EVENTS)
         .iter()
         .map(|message| message.bson().to_vec())
         .collect();
@@ -264,17 +232,17 @@ fn bson_is_the_event_that_the_drivers_own_stream_reads() {
 #[track_caller]
 fn check_same(set: impl Fn(Watch) -> Watch, named: &[(&str, &str)], number: &Value) {
     let database = ground::shared().database("named");
-    let start = now(&database);
-    let collection = collection(&database);
+    let start = now(watch_database(&database));
+    let collection = collection(&database, "c");
     collection.insert_one(doc! { "_id": 1 }).run().unwrap();
-    let typed = set(watch(&database).start_at(start.clone()));
-    let mut by_name = watch(&database).start_at(start);
+    let typed = set(watch_database(&database).start_at(start.clone()));
+    let mut by_name = watch_database(&database).start_at(start);
     for (name, value) in named {
         by_name = by_name.option(name, value);
     }
     let [typed, by_name] = [typed, by_name].map(|watch| read(watch, 1).remove(0));
     assert_eq!(typed.json(), by_name.json());
-    let json: Value = serde_json::from_str(typed.json()).unwrap();
+    let json = json(&typed);
     let found = json.pointer("/documentKey/_id").or(json.pointer("/DocumentKey/_id"));
     assert_eq!(found, Some(number));
     let event = named.contains(&("format", "event"));
@@ -304,10 +272,12 @@ fn format_and_json_can_be_set_by_name() {
 #[test]
 fn json_is_one_line() {
     let database = ground::shared().database("line");
-    let start = now(&database);
+    let start = now(watch_database(&database));
     make_events(&database);
     for format in [Format::Oplog, Format::Event] {
-        for message in read(watch(&database).start_at(start.clone()).format(format), EVENTS) {
+        for message in
+            read(watch_database(&database).start_at(start.clone()).format(format), EVENTS)
+        {
             assert!(!message.json().contains(['\n', '\r']), "{}", message.json());
         }
     }
@@ -316,9 +286,9 @@ fn json_is_one_line() {
 #[test]
 fn write_json_appends_the_same_text() {
     let database = ground::shared().database("append");
-    let start = now(&database);
+    let start = now(watch_database(&database));
     make_events(&database);
-    let messages = read(watch(&database).start_at(start), EVENTS);
+    let messages = read(watch_database(&database).start_at(start), EVENTS);
     let (mut appended, mut expected) = (String::from("before "), String::from("before "));
     for message in &messages {
         message.write_json(&mut appended);
@@ -330,11 +300,11 @@ fn write_json_appends_the_same_text() {
 #[test]
 fn json_lines_are_the_messages_of_the_batch() {
     let database = ground::shared().database("lines");
-    let start = now(&database);
+    let start = now(watch_database(&database));
     make_events(&database);
     let buffer = Buffer::new(EVENTS);
-    let _worker = watch(&database).start_at(start).spawn(&buffer).unwrap();
-    ground::wait_until(PATIENCE, "everything is queued", || buffer.len() == EVENTS);
+    let _worker = watch_database(&database).start_at(start).spawn(&buffer).unwrap();
+    wait_for_len(&buffer, EVENTS);
     let batch = buffer.recv_batch(EVENTS).unwrap().expect("a batch");
     assert_eq!(batch.len(), EVENTS);
     let lines: Vec<_> = batch.messages().iter().map(|message| message.json()).collect();

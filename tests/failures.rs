@@ -1,42 +1,25 @@
 //! A mistake is reported where it is made. A failure on a worker's thread comes through the buffer:
 //! once, behind the worker's messages, with the worker's name; and no error shows a secret.
 
+mod support;
+
 use std::collections::HashSet;
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ground::mongodb::bson::{Document, RawDocument, doc};
+use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::Collection;
-use ground::{ReplicaSet, Standalone, wait_until};
-use mongostream::{
-    Buffer, Error, ErrorKind, Message, Received, Waited, Watch, Worker, WorkerState,
+use ground::{ReplicaSet, Standalone};
+use mongostream::{Buffer, Error, ErrorKind, Received, Waited, Watch, Worker, WorkerState};
+
+use support::{
+    DEADLINE, assert_ready, failure, id, is_closed, next, spawn_ready, wait_for_len,
+    wait_for_state, watch_collection, watch_database,
 };
 
-/// For what must happen: far more than it takes.
-const DEADLINE: Duration = Duration::from_secs(20);
 /// How long the driver looks for a server where the URI says nothing.
 const SERVER_SELECTION: Duration = Duration::from_secs(30);
-
-fn message(buffer: &Buffer) -> Message {
-    match buffer.recv_timeout(DEADLINE) {
-        Ok(Received::Some(message)) => message,
-        other => panic!("{other:?} instead of a message"),
-    }
-}
-
-fn failure(buffer: &Buffer) -> Error {
-    buffer.recv_timeout(DEADLINE).expect_err("a failure")
-}
-
-fn is_closed(buffer: &Buffer) -> bool {
-    matches!(buffer.recv_timeout(DEADLINE), Ok(Received::Closed))
-}
-
-fn id(message: &Message) -> i32 {
-    let event = RawDocument::from_bytes(message.bson()).unwrap();
-    event.get_document("documentKey").unwrap().get_i32("_id").unwrap()
-}
 
 #[track_caller]
 fn assert_same(found: &Error, expected: &Error) {
@@ -62,11 +45,6 @@ fn only_failure_at_open(worker: &Worker, buffer: &Buffer) -> Error {
     assert_same(&worker.wait_ready_timeout(DEADLINE).unwrap_err(), &error);
     assert_same(&worker.wait_ready().unwrap_err(), &error);
     error
-}
-
-#[track_caller]
-fn assert_ready(worker: &Worker) {
-    assert_eq!(worker.wait_ready_timeout(DEADLINE).unwrap(), Waited::Done);
 }
 
 /// A port of this machine on which nobody listens.
@@ -232,10 +210,9 @@ fn a_buffer_works_after_a_refused_start() {
         let refused = Worker::watch(uri).spawn(&buffer);
         assert_eq!(refused.expect_err(uri).kind(), ErrorKind::Argument);
     }
-    let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
-    assert_ready(&worker);
+    let worker = spawn_ready(watch_database(&database), &buffer);
     orders(set, &database).insert_one(doc! { "_id": 1 }).run().unwrap();
-    assert_eq!(id(&message(&buffer)), 1);
+    assert_eq!(id(&next(&buffer)), 1);
     worker.stop();
     // The refused ones do not count as running.
     assert!(is_closed(&buffer));
@@ -306,8 +283,7 @@ fn refused_credentials_fail_the_worker_at_once() {
     }
     // What they lack is only this.
     let buffer = Buffer::new(10);
-    let worker = Worker::watch(set.uri()).database("shop").spawn(&buffer).unwrap();
-    assert_ready(&worker);
+    let _worker = spawn_ready(Worker::watch(set.uri()).database("shop"), &buffer);
 }
 
 #[test]
@@ -340,7 +316,7 @@ fn a_standalone_server_fails_the_worker_at_once() {
 /// What the server refuses to open.
 fn refused(database: &str, change: impl FnOnce(Watch) -> Watch) -> Error {
     let buffer = Buffer::new(10);
-    let watch = Worker::watch(ground::shared().uri()).database(database).collection("orders");
+    let watch = watch_collection(database, "orders");
     let worker = change(watch).spawn(&buffer).unwrap();
     let error = only_failure_at_open(&worker, &buffer);
     assert_eq!(error.kind(), ErrorKind::Server, "{error}");
@@ -376,14 +352,12 @@ fn resume_after_an_invalidate_fails_the_worker() {
     let set = ground::shared();
     let database = set.database("invalid");
     let buffer = Buffer::new(10);
-    let worker = Worker::watch(set.uri()).database(&database).collection("orders");
-    let worker = worker.spawn(&buffer).unwrap();
-    assert_ready(&worker);
+    let _worker = spawn_ready(watch_collection(&database, "orders"), &buffer);
     orders(set, &database).insert_one(doc! { "_id": 1 }).run().unwrap();
     orders(set, &database).drop().run().unwrap();
     let operations = ["insert", "drop", "invalidate"];
     let messages = operations.map(|operation| {
-        let message = message(&buffer);
+        let message = next(&buffer);
         assert_eq!(message.operation(), operation);
         message
     });
@@ -397,16 +371,15 @@ fn a_failure_comes_behind_the_messages_read_before() {
     let set = ground::shared();
     let database = set.database("behind");
     let buffer = Buffer::new(10);
-    let worker = poisonable(set.uri(), &database).name("poisoned").spawn(&buffer).unwrap();
-    assert_ready(&worker);
+    let worker = spawn_ready(poisonable(set.uri(), &database).name("poisoned"), &buffer);
     let orders = orders(set, &database);
     orders.insert_many((1..=3).map(|id| doc! { "_id": id })).run().unwrap();
-    wait_until(DEADLINE, "all three are queued", || buffer.len() == 3);
+    wait_for_len(&buffer, 3);
     poison(&orders);
-    wait_until(DEADLINE, "the worker fails", || worker.state() == WorkerState::Failed);
+    wait_for_state(&worker, WorkerState::Failed);
     let join = worker.join_timeout(DEADLINE).unwrap_err();
     for expected in 1..=3 {
-        assert_eq!(id(&message(&buffer)), expected);
+        assert_eq!(id(&next(&buffer)), expected);
     }
     let error = only_failure(&worker, &buffer);
     assert_eq!(error.kind(), ErrorKind::Server, "{error}");
@@ -422,16 +395,15 @@ fn a_failure_does_not_wait_for_room() {
     let set = ground::shared();
     let database = set.database("room");
     let buffer = Buffer::new(1);
-    let worker = poisonable(set.uri(), &database).spawn(&buffer).unwrap();
-    assert_ready(&worker);
+    let worker = spawn_ready(poisonable(set.uri(), &database), &buffer);
     let orders = orders(set, &database);
     orders.insert_one(doc! { "_id": 1 }).run().unwrap();
-    wait_until(DEADLINE, "the buffer is full", || buffer.len() == 1);
+    wait_for_len(&buffer, 1);
     poison(&orders);
     // Nobody has received anything.
-    wait_until(DEADLINE, "the worker fails", || worker.state() == WorkerState::Failed);
+    wait_for_state(&worker, WorkerState::Failed);
     assert_eq!(buffer.len(), 1);
-    assert_eq!(id(&message(&buffer)), 1);
+    assert_eq!(id(&next(&buffer)), 1);
     only_failure(&worker, &buffer);
 }
 
@@ -440,15 +412,14 @@ fn a_failure_waits_for_the_messages_that_wait_for_room() {
     let set = ground::shared();
     let database = set.database("waiting");
     let buffer = Buffer::new(1);
-    let worker = poisonable(set.uri(), &database).spawn(&buffer).unwrap();
-    assert_ready(&worker);
+    let worker = spawn_ready(poisonable(set.uri(), &database), &buffer);
     let orders = orders(set, &database);
     orders.insert_many((1..=5).map(|id| doc! { "_id": id })).run().unwrap();
     // Behind the first all five are read: they are one reply.
-    wait_until(DEADLINE, "the buffer is full", || buffer.len() == 1);
+    wait_for_len(&buffer, 1);
     poison(&orders);
     for expected in 1..=5 {
-        assert_eq!(id(&message(&buffer)), expected);
+        assert_eq!(id(&next(&buffer)), expected);
     }
     only_failure(&worker, &buffer);
 }
@@ -458,11 +429,10 @@ fn a_failure_does_not_disturb_other_workers() {
     let set = ground::shared();
     let database = set.database("others");
     let buffer = Buffer::new(10);
-    let good = Worker::watch(set.uri()).database(&database).name("good").spawn(&buffer).unwrap();
-    assert_ready(&good);
+    let good = spawn_ready(watch_database(&database).name("good"), &buffer);
     let orders = orders(set, &database);
     for round in 0..2 {
-        let bad = Worker::watch(set.uri()).database(&database).name("bad");
+        let bad = watch_database(&database).name("bad");
         let bad = bad.pipeline([doc! { "$nonsense": 1 }]).spawn(&buffer).unwrap();
         let error = failure(&buffer);
         assert_eq!(error.worker(), Some("bad"));
@@ -470,7 +440,7 @@ fn a_failure_does_not_disturb_other_workers() {
         assert!(matches!(buffer.try_recv(), Ok(Received::Timeout)), "still open, and only once");
         assert_eq!(good.state(), WorkerState::Streaming);
         orders.insert_one(doc! { "_id": round }).run().unwrap();
-        let message = message(&buffer);
+        let message = next(&buffer);
         assert_eq!((message.worker(), id(&message)), ("good", round));
     }
     good.stop();
@@ -499,7 +469,7 @@ fn each_failure_is_given_to_one_consumer() {
         .collect();
     // Keeps the buffer open until all have failed.
     let set = ground::shared();
-    let keeper = Worker::watch(set.uri()).database(set.database("keeper")).spawn(&buffer).unwrap();
+    let keeper = watch_database(&set.database("keeper")).spawn(&buffer).unwrap();
     let bad: Vec<Worker> = (0..WORKERS)
         .map(|number| {
             let bad = Worker::watch(set.uri()).database("shop").name(&format!("bad {number}"));
@@ -530,10 +500,9 @@ fn the_last_failure_ends_the_loop_over_a_buffer() {
     assert_eq!(failed.len(), 2, "{failed:?}");
     // It opens again for another worker.
     let database = set.database("again");
-    let good = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
-    assert_ready(&good);
+    let _good = spawn_ready(watch_database(&database), &buffer);
     orders(set, &database).insert_one(doc! { "_id": 1 }).run().unwrap();
-    assert_eq!(id(&message(&buffer)), 1);
+    assert_eq!(id(&next(&buffer)), 1);
 }
 
 #[test]
@@ -548,10 +517,10 @@ fn retry_ms_ends_the_attempts_to_reconnect() {
         .unwrap();
     assert_ready(&worker);
     orders(&set, "shop").insert_one(doc! { "_id": 1 }).run().unwrap();
-    assert_eq!(id(&message(&buffer)), 1);
+    assert_eq!(id(&next(&buffer)), 1);
     let began = Instant::now();
     drop(set);
-    wait_until(DEADLINE, "the worker notices", || worker.state() == WorkerState::Reconnecting);
+    wait_for_state(&worker, WorkerState::Reconnecting);
     let error = only_failure(&worker, &buffer);
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(500), "{took:?}");

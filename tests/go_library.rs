@@ -1,58 +1,21 @@
 //! What the Go library that this one succeeds could do, feature by feature.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Timestamp, doc};
-use mongodb::sync::Collection;
-use mongostream::{Buffer, ErrorKind, Message, Received, Start, Waited, Worker};
-use serde_json::{Value, json};
+use mongostream::{Buffer, ErrorKind, Start, Worker};
+use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn collection(database: &str, name: &str) -> Collection<Document> {
-    ground::shared().client().database(database).collection(name)
-}
-
-/// Follows the database from now on.
-fn listen(database: &str) -> (Buffer, Worker) {
-    let buffer = Buffer::new(100);
-    let watch = Worker::watch(ground::shared().uri()).database(database);
-    let worker = watch.spawn(&buffer).unwrap();
-    ready(&worker);
-    (buffer, worker)
-}
-
-/// Follows the collection from now on.
-fn listen_to(database: &str, collection: &str) -> (Buffer, Worker) {
-    let buffer = Buffer::new(100);
-    let watch = Worker::watch(ground::shared().uri()).database(database).collection(collection);
-    let worker = watch.spawn(&buffer).unwrap();
-    ready(&worker);
-    (buffer, worker)
-}
-
-#[track_caller]
-fn ready(worker: &Worker) {
-    assert_eq!(worker.wait_ready_timeout(PATIENCE).unwrap(), Waited::Done);
-}
-
-#[track_caller]
-fn next(buffer: &Buffer) -> Message {
-    match buffer.recv_timeout(PATIENCE).unwrap() {
-        Received::Some(message) => message,
-        nothing => panic!("no message: {nothing:?}"),
-    }
-}
-
-#[track_caller]
-fn next_json(buffer: &Buffer) -> Value {
-    serde_json::from_str(next(buffer).json()).unwrap()
-}
+use support::{
+    DEADLINE, assert_ready, cluster_time, collection, failure, follow, next, next_json,
+    spawn_ready, watch_collection, watch_database,
+};
 
 /// The operation types of the next messages.
 #[track_caller]
@@ -65,11 +28,6 @@ fn operations(buffer: &Buffer, count: usize) -> Vec<String> {
         .collect()
 }
 
-fn cluster_time(message: &Message) -> Timestamp {
-    let event = Document::from_reader(message.bson()).unwrap();
-    event.get_timestamp("clusterTime").unwrap()
-}
-
 #[test]
 fn several_listeners_share_one_small_buffer() {
     const COLLECTIONS: i32 = 4;
@@ -78,12 +36,9 @@ fn several_listeners_share_one_small_buffer() {
     let buffer = Buffer::new(3);
     let name = |number| format!("c{number}");
     let workers: Vec<Worker> = (0..COLLECTIONS)
-        .map(|number| {
-            let watch = Worker::watch(ground::shared().uri());
-            watch.database(&database).collection(name(number)).spawn(&buffer).unwrap()
-        })
+        .map(|number| watch_collection(&database, &name(number)).spawn(&buffer).unwrap())
         .collect();
-    workers.iter().for_each(ready);
+    workers.iter().for_each(assert_ready);
 
     let mut arrived: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     thread::scope(|threads| {
@@ -157,7 +112,7 @@ fn document_id_is_text_for_every_type_an_id_can_have() {
         (Bson::MaxKey, r#"{"$maxKey":1}"#),
     ];
     let database = ground::shared().database("ids");
-    let (buffer, _worker) = listen_to(&database, "c");
+    let (buffer, _worker) = follow(watch_collection(&database, "c"));
     let documents = cases.iter().map(|(id, _)| doc! { "_id": id });
     collection(&database, "c").insert_many(documents).run().unwrap();
     for (id, text) in cases {
@@ -170,7 +125,7 @@ fn document_id_is_text_for_every_type_an_id_can_have() {
 #[test]
 fn namespace_is_database_and_collection() {
     let database = ground::shared().database("namespace");
-    let (buffer, _worker) = listen(&database);
+    let (buffer, _worker) = follow(watch_database(&database));
     for name in ["orders", "orders.eu.2024", "Größe"] {
         collection(&database, name).insert_one(doc! { "_id": 1 }).run().unwrap();
         let json = next_json(&buffer);
@@ -181,7 +136,7 @@ fn namespace_is_database_and_collection() {
 #[test]
 fn operation_type_of_changes_to_documents() {
     let database = ground::shared().database("operations");
-    let (buffer, _worker) = listen_to(&database, "c");
+    let (buffer, _worker) = follow(watch_collection(&database, "c"));
     let collection = collection(&database, "c");
     collection.insert_one(doc! { "_id": 1 }).run().unwrap();
     collection.update_one(doc! { "_id": 1 }, doc! { "$set": { "a": 1 } }).run().unwrap();
@@ -195,7 +150,7 @@ fn operation_type_of_a_dropped_collection() {
     let database = ground::shared().database("drop");
     let collection = collection(&database, "c");
     collection.insert_one(doc! { "_id": 1 }).run().unwrap();
-    let (buffer, _worker) = listen_to(&database, "c");
+    let (buffer, _worker) = follow(watch_collection(&database, "c"));
     collection.drop().run().unwrap();
     assert_eq!(operations(&buffer, 2), ["drop", "invalidate"]);
 }
@@ -204,7 +159,7 @@ fn operation_type_of_a_dropped_collection() {
 fn operation_type_of_a_renamed_collection_and_its_new_name() {
     let database = ground::shared().database("rename");
     collection(&database, "old").insert_one(doc! { "_id": 1 }).run().unwrap();
-    let (buffer, _worker) = listen_to(&database, "old");
+    let (buffer, _worker) = follow(watch_collection(&database, "old"));
     let [old, new] = ["old", "new"].map(|name| format!("{database}.{name}"));
     let admin = ground::shared().client().database("admin");
     admin.run_command(doc! { "renameCollection": old, "to": new }).run().unwrap();
@@ -219,7 +174,7 @@ fn operation_type_of_a_renamed_collection_and_its_new_name() {
 fn operation_type_of_a_dropped_database() {
     let database = ground::shared().database("drop_database");
     collection(&database, "c").insert_one(doc! { "_id": 1 }).run().unwrap();
-    let (buffer, _worker) = listen(&database);
+    let (buffer, _worker) = follow(watch_database(&database));
     ground::shared().client().database(&database).drop().run().unwrap();
     assert_eq!(operations(&buffer, 1), ["drop"]);
     let json = next_json(&buffer);
@@ -243,7 +198,7 @@ fn updated_fields_of_any_shape() {
         "items": [{ "sku": 1, "count": 1 }, { "sku": 2, "count": 2 }],
     };
     collection.insert_one(document).run().unwrap();
-    let (buffer, _worker) = listen_to(&database, "c");
+    let (buffer, _worker) = follow(watch_collection(&database, "c"));
     let cases = [
         (doc! { "$set": { "n": "text" } }, json!({ "n": "text" })),
         (doc! { "$set": { "n": null, "new": true } }, json!({ "n": null, "new": true })),
@@ -272,7 +227,7 @@ fn updated_fields_of_any_shape() {
 #[test]
 fn updated_fields_is_an_object_where_nothing_was_updated() {
     let database = ground::shared().database("not_updated");
-    let (buffer, _worker) = listen_to(&database, "c");
+    let (buffer, _worker) = follow(watch_collection(&database, "c"));
     collection(&database, "c").insert_one(doc! { "_id": 1 }).run().unwrap();
     assert_eq!(next_json(&buffer)["UpdateDescription"], json!({ "updatedFields": {} }));
 }
@@ -283,7 +238,7 @@ fn removed_fields() {
     let collection = collection(&database, "c");
     let document = doc! { "_id": 1, "a": 1, "b": { "c": 1, "d": 1 } };
     collection.insert_one(document).run().unwrap();
-    let (buffer, _worker) = listen_to(&database, "c");
+    let (buffer, _worker) = follow(watch_collection(&database, "c"));
     let update = doc! { "$unset": { "a": "", "b.c": "" } };
     collection.update_one(doc! { "_id": 1 }, update).run().unwrap();
     let json = next_json(&buffer);
@@ -299,7 +254,7 @@ fn truncated_arrays() {
     let tags = |count: i32| (0..count).map(|tag| format!("tag {tag}")).collect::<Vec<_>>();
     let document = doc! { "_id": 1, "tags": tags(40), "padding": "x".repeat(500) };
     collection.insert_one(document).run().unwrap();
-    let (buffer, _worker) = listen_to(&database, "c");
+    let (buffer, _worker) = follow(watch_collection(&database, "c"));
     let pipeline = vec![doc! { "$set": { "tags": tags(30) } }];
     collection.update_one(doc! { "_id": 1 }, pipeline).run().unwrap();
     let json = next_json(&buffer);
@@ -317,10 +272,10 @@ fn truncated_arrays() {
 fn start_from_a_unix_timestamp_is_inclusive() {
     let database = ground::shared().database("timestamp");
     let collection = collection(&database, "c");
-    let (buffer, _worker) = listen_to(&database, "c");
+    let (buffer, _worker) = follow(watch_collection(&database, "c"));
     collection.insert_one(doc! { "_id": "before" }).run().unwrap();
     let before = cluster_time(&next(&buffer)).time;
-    ground::wait_until(PATIENCE, "the server's clock shows the next second", || {
+    ground::wait_until(DEADLINE, "the server's clock shows the next second", || {
         let hello = doc! { "isMaster": 1 };
         let reply = ground::shared().client().database("admin").run_command(hello).run().unwrap();
         reply.get_datetime("localTime").unwrap().timestamp_millis() / 1000 > before.into()
@@ -330,7 +285,7 @@ fn start_from_a_unix_timestamp_is_inclusive() {
     assert!(at > before);
 
     let buffer = Buffer::new(10);
-    let watch = Worker::watch(ground::shared().uri()).database(&database).collection("c");
+    let watch = watch_collection(&database, "c");
     let _worker = watch.start_at(Start::at(at)).spawn(&buffer).unwrap();
     assert_eq!(next_json(&buffer)["DocumentKey"]["DocumentId"], "at");
 }
@@ -338,7 +293,7 @@ fn start_from_a_unix_timestamp_is_inclusive() {
 #[test]
 fn stop_from_another_thread_ends_the_loop() {
     let database = ground::shared().database("stop");
-    let (buffer, worker) = listen_to(&database, "c");
+    let (buffer, worker) = follow(watch_collection(&database, "c"));
     let (arrived, arrivals) = mpsc::channel();
     let (over, ended) = mpsc::channel();
     let listener = thread::spawn(move || {
@@ -348,9 +303,9 @@ fn stop_from_another_thread_ends_the_loop() {
         let _ = over.send(());
     });
     collection(&database, "c").insert_one(doc! { "_id": 1 }).run().unwrap();
-    assert_eq!(arrivals.recv_timeout(PATIENCE).as_deref(), Ok("insert"));
+    assert_eq!(arrivals.recv_timeout(DEADLINE).as_deref(), Ok("insert"));
     worker.stop();
-    ended.recv_timeout(PATIENCE).expect("the loop's end");
+    ended.recv_timeout(DEADLINE).expect("the loop's end");
     listener.join().unwrap();
 }
 
@@ -359,13 +314,11 @@ fn a_failure_is_a_value_and_work_goes_on() {
     let buffer = Buffer::new(10);
     let nobody = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100";
     let _failing = Worker::watch(nobody).name("lost").spawn(&buffer).unwrap();
-    let failure = buffer.recv_timeout(PATIENCE).unwrap_err();
-    assert_eq!((failure.kind(), failure.worker()), (ErrorKind::Connect, Some("lost")));
+    let error = failure(&buffer);
+    assert_eq!((error.kind(), error.worker()), (ErrorKind::Connect, Some("lost")));
 
     let database = ground::shared().database("failure");
-    let watch = Worker::watch(ground::shared().uri()).database(&database);
-    let worker = watch.spawn(&buffer).unwrap();
-    ready(&worker);
+    let _worker = spawn_ready(watch_database(&database), &buffer);
     collection(&database, "c").insert_one(doc! { "_id": 1 }).run().unwrap();
     assert_eq!(operations(&buffer, 1), ["insert"]);
 }

@@ -1,22 +1,19 @@
 //! Dropping or renaming what is watched does not end a worker: its stream goes on with what comes by the
 //! same name, whether or not the pipeline lets the `invalidate` event through.
 
+mod support;
+
 use std::time::Duration;
 
 use ground::mongodb::bson::{Document, RawDocument, doc};
 use ground::mongodb::sync::{Client, Collection};
 use ground::{ReplicaSet, wait_until};
-use mongostream::{Buffer, Message, Received, Start, Waited, Watch, Worker, WorkerState};
+use mongostream::{Buffer, Message, Received, Start, Watch, Worker, WorkerState};
 
-/// For what must happen: far more than it takes.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn message(buffer: &Buffer) -> Message {
-    match buffer.recv_timeout(DEADLINE) {
-        Ok(Received::Some(message)) => message,
-        other => panic!("{other:?} instead of a message"),
-    }
-}
+use support::{
+    DEADLINE, collection, next, spawn_ready, take, wait_for_len, wait_for_state, watch_collection,
+    watch_database,
+};
 
 /// `insert 5`: the operation and, where there is one, the number of the document.
 fn summary(message: &Message) -> String {
@@ -25,18 +22,13 @@ fn summary(message: &Message) -> String {
     id.map_or(message.operation().to_owned(), |id| format!("{} {id}", message.operation()))
 }
 
+#[track_caller]
 fn summaries(buffer: &Buffer, count: usize) -> Vec<String> {
-    (0..count).map(|_| summary(&message(buffer))).collect()
+    take(buffer, count).iter().map(summary).collect()
 }
 
 fn inserts(ids: impl IntoIterator<Item = i32>) -> Vec<String> {
     ids.into_iter().map(|id| format!("insert {id}")).collect()
-}
-
-fn start(watch: Watch, buffer: &Buffer) -> Worker {
-    let worker = watch.spawn(buffer).unwrap();
-    assert_eq!(worker.wait_ready_timeout(DEADLINE).unwrap(), Waited::Done);
-    worker
 }
 
 /// Hides the `invalidate` event.
@@ -59,21 +51,21 @@ fn rename(client: &Client, database: &str, from: &str, to: &str) {
 
 /// A database of the shared set's, and its collection `orders`.
 fn shop(label: &str) -> (String, Collection<Document>) {
-    let set = ground::shared();
-    let database = set.database(label);
-    let orders = set.client().database(&database).collection("orders");
+    let database = ground::shared().database(label);
+    let orders = collection(&database, "orders");
     (database, orders)
 }
 
 fn watch_orders(database: &str) -> Watch {
-    Worker::watch(ground::shared().uri()).database(database).collection("orders")
+    watch_collection(database, "orders")
 }
 
 /// Nothing more is queued, and the worker has a working cursor: it delivers what is written now.
+#[track_caller]
 fn assert_goes_on(worker: &Worker, buffer: &Buffer, orders: &Collection<Document>, id: i32) {
     insert(orders, id);
     assert_eq!(summaries(buffer, 1), inserts([id]));
-    wait_until(DEADLINE, "it streams", || worker.state() == WorkerState::Streaming);
+    wait_for_state(worker, WorkerState::Streaming);
     assert!(matches!(buffer.try_recv(), Ok(Received::Timeout)));
 }
 
@@ -91,9 +83,9 @@ fn a_drop_behind_a_filter_is_passed_without_a_hot_loop() {
     let buffer = Buffer::new(10);
     let orders = set.client().database("shop").collection::<Document>("orders");
     let watch = Worker::watch(set.uri()).database("shop").collection("orders");
-    let worker = start(watch.pipeline(only_inserts()), &buffer);
+    let worker = spawn_ready(watch.pipeline(only_inserts()), &buffer);
     let assert_quiet = || {
-        wait_until(DEADLINE, "it streams", || worker.state() == WorkerState::Streaming);
+        wait_for_state(&worker, WorkerState::Streaming);
         let before = commands();
         assert!(matches!(buffer.recv_timeout(Duration::from_secs(1)), Ok(Received::Timeout)));
         let after = commands();
@@ -118,7 +110,7 @@ fn a_drop_behind_a_filter_is_passed_without_a_hot_loop() {
 fn several_drops_behind_a_filter_are_passed() {
     let (database, orders) = shop("drops");
     let buffer = Buffer::new(100);
-    let worker = start(watch_orders(&database).pipeline(only_inserts()), &buffer);
+    let worker = spawn_ready(watch_orders(&database).pipeline(only_inserts()), &buffer);
     for id in 0..5 {
         insert(&orders, id);
         orders.drop().run().unwrap();
@@ -131,7 +123,7 @@ fn several_drops_behind_a_filter_are_passed() {
 fn several_drops_are_delivered_and_passed() {
     let (database, orders) = shop("shown");
     let buffer = Buffer::new(100);
-    let worker = start(watch_orders(&database), &buffer);
+    let worker = spawn_ready(watch_orders(&database), &buffer);
     for id in 0..3 {
         insert(&orders, id);
         orders.drop().run().unwrap();
@@ -149,11 +141,11 @@ fn what_was_written_before_a_drop_is_delivered_however_slow_the_consumer() {
         // Several replies before the one with which the server closes the cursor.
         let watch = watch_orders(&database).batch_size(3);
         let watch = if filter { watch.pipeline(only_inserts()) } else { watch };
-        let worker = start(watch, &buffer);
+        let worker = spawn_ready(watch, &buffer);
         (0..10).for_each(|id| insert(&orders, id));
         orders.drop().run().unwrap();
         (10..20).for_each(|id| insert(&orders, id));
-        wait_until(DEADLINE, "the buffer is full", || buffer.len() == 1);
+        wait_for_len(&buffer, 1);
 
         assert_eq!(summaries(&buffer, 10), inserts(0..10));
         if !filter {
@@ -172,11 +164,11 @@ fn a_rename_is_passed() {
         let buffer = Buffer::new(100);
         let watch = watch_orders(&database);
         let watch = if filter { watch.pipeline(only_inserts()) } else { watch };
-        let worker = start(watch, &buffer);
+        let worker = spawn_ready(watch, &buffer);
         insert(&orders, 1);
         rename(client, &database, "orders", "old");
         // No longer watched.
-        insert(&client.database(&database).collection("old"), 2);
+        insert(&collection(&database, "old"), 2);
         insert(&orders, 3);
 
         assert_eq!(summaries(&buffer, 1), inserts([1]));
@@ -196,8 +188,8 @@ fn a_rename_onto_the_watched_name_is_passed() {
         let buffer = Buffer::new(100);
         let watch = watch_orders(&database);
         let watch = if filter { watch.pipeline(only_inserts()) } else { watch };
-        let worker = start(watch, &buffer);
-        insert(&client.database(&database).collection("new"), 1);
+        let worker = spawn_ready(watch, &buffer);
+        insert(&collection(&database, "new"), 1);
         rename(client, &database, "new", "orders");
         insert(&orders, 2);
 
@@ -216,7 +208,7 @@ fn dropping_the_database_is_passed_by_a_collection_stream() {
         let buffer = Buffer::new(100);
         let watch = watch_orders(&database);
         let watch = if filter { watch.pipeline(only_inserts()) } else { watch };
-        let worker = start(watch, &buffer);
+        let worker = spawn_ready(watch, &buffer);
         insert(&orders, 1);
         ground::shared().client().database(&database).drop().run().unwrap();
         insert(&orders, 2);
@@ -235,9 +227,9 @@ fn dropping_the_database_is_passed_by_a_database_stream() {
     for filter in [false, true] {
         let (database, orders) = shop("dropdb");
         let buffer = Buffer::new(100);
-        let watch = Worker::watch(ground::shared().uri()).database(&database);
+        let watch = watch_database(&database);
         let watch = if filter { watch.pipeline(only_inserts()) } else { watch };
-        let worker = start(watch, &buffer);
+        let worker = spawn_ready(watch, &buffer);
         for id in [1, 2] {
             insert(&orders, id);
             ground::shared().client().database(&database).drop().run().unwrap();
@@ -255,10 +247,10 @@ fn a_database_stream_outlives_its_collections() {
     let (database, orders) = shop("outlives");
     let client = ground::shared().client();
     let buffer = Buffer::new(100);
-    let worker = start(Worker::watch(ground::shared().uri()).database(&database), &buffer);
+    let worker = spawn_ready(watch_database(&database), &buffer);
     insert(&orders, 1);
     rename(client, &database, "orders", "old");
-    client.database(&database).collection::<Document>("old").drop().run().unwrap();
+    collection(&database, "old").drop().run().unwrap();
     insert(&orders, 2);
     assert_eq!(summaries(&buffer, 4), ["insert 1", "rename", "drop", "insert 2"]);
     assert_goes_on(&worker, &buffer, &orders, 3);
@@ -271,7 +263,7 @@ fn a_deployment_stream_outlives_its_databases() {
     let buffer = Buffer::new(100);
     // Other tests use the same set.
     let ours = doc! { "$match": { "ns.db": &database } };
-    let worker = start(Worker::watch(ground::shared().uri()).pipeline([ours]), &buffer);
+    let worker = spawn_ready(Worker::watch(ground::shared().uri()).pipeline([ours]), &buffer);
     insert(&orders, 1);
     client.database(&database).drop().run().unwrap();
     insert(&orders, 2);
@@ -283,10 +275,10 @@ fn a_deployment_stream_outlives_its_databases() {
 fn a_new_worker_goes_on_behind_an_invalidate() {
     let (database, orders) = shop("behind");
     let buffer = Buffer::new(100);
-    let worker = start(watch_orders(&database), &buffer);
+    let worker = spawn_ready(watch_orders(&database), &buffer);
     insert(&orders, 1);
     orders.drop().run().unwrap();
-    let messages: Vec<Message> = (0..3).map(|_| message(&buffer)).collect();
+    let messages = take(&buffer, 3);
     assert_eq!(summary(&messages[2]), "invalidate");
     messages.iter().for_each(Message::ack);
     worker.stop();
@@ -297,7 +289,8 @@ fn a_new_worker_goes_on_behind_an_invalidate() {
     let tokens = [messages[2].resume_token().unwrap().to_owned(), worker.resume_token().unwrap()];
     for (token, id) in tokens.into_iter().zip(3..) {
         let buffer = Buffer::new(100);
-        let worker = start(watch_orders(&database).start_at(Start::StartAfter(token)), &buffer);
+        let worker =
+            spawn_ready(watch_orders(&database).start_at(Start::StartAfter(token)), &buffer);
         assert_eq!(summaries(&buffer, id as usize - 2), inserts(2..id));
         assert_goes_on(&worker, &buffer, &orders, id);
     }
@@ -307,20 +300,20 @@ fn a_new_worker_goes_on_behind_an_invalidate() {
 fn a_new_worker_goes_on_before_a_hidden_invalidate() {
     let (database, orders) = shop("before");
     let buffer = Buffer::new(100);
-    let worker = start(watch_orders(&database).pipeline(only_inserts()), &buffer);
+    let worker = spawn_ready(watch_orders(&database).pipeline(only_inserts()), &buffer);
     insert(&orders, 1);
-    let first = message(&buffer);
+    let first = next(&buffer);
     orders.drop().run().unwrap();
     insert(&orders, 2);
     // By then the worker itself has found its way.
-    assert_eq!(summary(&message(&buffer)), "insert 2");
+    assert_eq!(summary(&next(&buffer)), "insert 2");
     worker.stop();
     worker.join().unwrap();
 
     let buffer = Buffer::new(100);
     let token = first.resume_token().unwrap().to_owned();
     let watch = watch_orders(&database).pipeline(only_inserts());
-    let worker = start(watch.start_at(Start::StartAfter(token)), &buffer);
+    let worker = spawn_ready(watch.start_at(Start::StartAfter(token)), &buffer);
     assert_eq!(summaries(&buffer, 1), inserts([2]));
     assert_goes_on(&worker, &buffer, &orders, 3);
 }

@@ -1,5 +1,7 @@
 //! What a worker can be told, and what a buffer promises to those who receive from it.
 
+mod support;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -7,78 +9,36 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use mongodb::options::WriteConcern;
-use mongodb::sync::Collection;
 use mongostream::{
     Batch, Buffer, Error, ErrorKind, ExtendedJson, Format, FullDocument, Iter, Message, OptionInfo,
     Options, Received, Start, Waited, Watch, Worker, WorkerState,
 };
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn collection(database: &str) -> Collection<Document> {
-    ground::shared().client().database(database).collection("c")
-}
+use support::{
+    DEADLINE, collection, failure, follow, is_closed, json_id, next, next_json, now, spawn_ready,
+    wait_for_len, watch_collection,
+};
 
 #[track_caller]
 fn insert(database: &str, id: i32) {
-    collection(database).insert_one(doc! { "_id": id }).run().unwrap();
+    collection(database, "c").insert_one(doc! { "_id": id }).run().unwrap();
 }
 
 #[track_caller]
 fn insert_many(database: &str, count: i32) {
     let documents = (0..count).map(|number| doc! { "_id": number });
-    collection(database).insert_many(documents).run().unwrap();
+    collection(database, "c").insert_many(documents).run().unwrap();
 }
 
 #[track_caller]
 fn update(database: &str, id: i32, value: i32) {
     let update = doc! { "$set": { "value": value } };
-    collection(database).update_one(doc! { "_id": id }, update).run().unwrap();
+    collection(database, "c").update_one(doc! { "_id": id }, update).run().unwrap();
 }
 
 fn watch(database: &str) -> Watch {
-    Worker::watch(ground::shared().uri()).database(database).collection("c")
-}
-
-/// Starts it and waits until its cursor is open.
-#[track_caller]
-fn spawn(watch: Watch, buffer: &Buffer) -> Worker {
-    let worker = watch.spawn(buffer).unwrap();
-    assert_eq!(worker.wait_ready_timeout(PATIENCE).unwrap(), Waited::Done);
-    worker
-}
-
-#[track_caller]
-fn follow(watch: Watch) -> (Buffer, Worker) {
-    let buffer = Buffer::new(1000);
-    let worker = spawn(watch, &buffer);
-    (buffer, worker)
-}
-
-/// The point in the stream that is now.
-#[track_caller]
-fn now(database: &str) -> Start {
-    let (_buffer, worker) = follow(watch(database));
-    Start::StartAfter(worker.resume_token().unwrap())
-}
-
-#[track_caller]
-fn next(buffer: &Buffer) -> Message {
-    match buffer.recv_timeout(PATIENCE).unwrap() {
-        Received::Some(message) => message,
-        nothing => panic!("no message: {nothing:?}"),
-    }
-}
-
-#[track_caller]
-fn next_json(buffer: &Buffer) -> Value {
-    serde_json::from_str(next(buffer).json()).unwrap()
-}
-
-fn id(message: &Message) -> Value {
-    let json: Value = serde_json::from_str(message.json()).unwrap();
-    json["DocumentKey"]["_id"].clone()
+    watch_collection(database, "c")
 }
 
 /// What `wait` gives, which may wait for ever where it is wrong.
@@ -86,12 +46,7 @@ fn id(message: &Message) -> Value {
 fn in_time<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(wait()));
-    receiver.recv_timeout(PATIENCE).expect("an end of the wait")
-}
-
-#[track_caller]
-fn wait_for_len(buffer: &Buffer, len: usize) {
-    ground::wait_until(PATIENCE, &format!("{len} messages are queued"), || buffer.len() == len);
+    receiver.recv_timeout(DEADLINE).expect("an end of the wait")
 }
 
 /// A buffer that has exactly the inserts of 0 to `count` queued.
@@ -111,7 +66,7 @@ fn check_pipeline(with_pipeline: impl Fn(Watch) -> Watch) {
     let database = ground::shared().database("pipeline");
     let (buffer, _worker) = follow(with_pipeline(watch(&database)));
     let documents = (0..6).map(|value| doc! { "_id": value, "value": value, "secret": "s" });
-    collection(&database).insert_many(documents).run().unwrap();
+    collection(&database, "c").insert_many(documents).run().unwrap();
     for value in [4, 5] {
         let json = next_json(&buffer);
         assert_eq!(json["FullDocument"], json!({ "_id": value, "value": value }));
@@ -150,7 +105,7 @@ fn a_pipeline_that_the_server_refuses_is_a_failure() {
     let buffer = Buffer::new(10);
     let watch = watch(&database).pipeline([doc! { "$teleport": {} }]);
     let _worker = watch.spawn(&buffer).unwrap();
-    let error = buffer.recv_timeout(PATIENCE).unwrap_err();
+    let error = failure(&buffer);
     assert_eq!(error.kind(), ErrorKind::Server, "{error}");
     assert_eq!(error.server_code(), 40324, "{error}");
     assert!(error.to_string().contains("$teleport"), "{error}");
@@ -185,11 +140,11 @@ fn update_lookup_gives_the_document() {
 fn update_lookup_gives_null_where_the_document_is_gone() {
     let database = ground::shared().database("gone");
     insert(&database, 1);
-    let start = now(&database);
+    let start = now(watch(&database));
     update(&database, 1, 7);
     // The server looks the document up among what a majority has.
     let majority = WriteConcern::majority();
-    collection(&database).delete_one(doc! { "_id": 1 }).write_concern(majority).run().unwrap();
+    collection(&database, "c").delete_one(doc! { "_id": 1 }).write_concern(majority).run().unwrap();
     let watch = watch(&database).start_at(start).full_document(FullDocument::UpdateLookup);
     let (buffer, _worker) = follow(watch);
     let json = next_json(&buffer);
@@ -202,7 +157,7 @@ fn update_lookup_gives_null_where_the_document_is_gone() {
 fn check_refused(database: &str, mode: FullDocument, name: &str) {
     let buffer = Buffer::new(10);
     let _worker = watch(database).full_document(mode).spawn(&buffer).unwrap();
-    let error = buffer.recv_timeout(PATIENCE).unwrap_err();
+    let error = failure(&buffer);
     assert_eq!(error.kind(), ErrorKind::Server, "{error}");
     assert_ne!(error.server_code(), 0, "{error}");
     assert_eq!(error.worker(), Some(format!("{database}.c").as_str()), "{error}");
@@ -220,10 +175,10 @@ fn check_post_images(mode: FullDocument, name: &str) {
     let create = doc! { "create": "c", "changeStreamPreAndPostImages": { "enabled": true } };
     ground::shared().client().database(&database).run_command(create).run().unwrap();
     insert(&database, 1);
-    let start = now(&database);
+    let start = now(watch(&database));
     update(&database, 1, 7);
     update(&database, 1, 8);
-    collection(&database).delete_one(doc! { "_id": 1 }).run().unwrap();
+    collection(&database, "c").delete_one(doc! { "_id": 1 }).run().unwrap();
     let (buffer, _worker) = follow(watch(&database).start_at(start).full_document(mode));
     for value in [7, 8] {
         assert_eq!(next_json(&buffer)["FullDocument"], json!({ "_id": 1, "value": value }));
@@ -244,7 +199,7 @@ fn required_gives_the_document_right_after_the_change() {
 fn required_fails_where_the_server_did_not_keep_it() {
     let database = ground::shared().database("no_images");
     insert(&database, 1);
-    let start = now(&database);
+    let start = now(watch(&database));
     update(&database, 1, 7);
     if ground::shared().version() < (6, 0, 0) {
         return check_refused(&database, FullDocument::Required, "required");
@@ -253,7 +208,7 @@ fn required_fails_where_the_server_did_not_keep_it() {
     let buffer = Buffer::new(10);
     let watch = watch(&database).start_at(start).full_document(FullDocument::Required);
     let _worker = watch.name("needs images").spawn(&buffer).unwrap();
-    let error = buffer.recv_timeout(PATIENCE).unwrap_err();
+    let error = failure(&buffer);
     assert_eq!(error.server_code(), NO_MATCHING_DOCUMENT, "{error}");
     assert_eq!(error.worker(), Some("needs images"), "{error}");
     assert!(error.to_string().contains("image"), "{error}");
@@ -274,7 +229,7 @@ fn request(set: impl FnOnce(Watch) -> Watch) -> Document {
         doc! { "$currentOp": { "allUsers": true } },
         doc! { "$match": { "appName": &database, "command.getMore": { "$exists": true } } },
     ];
-    ground::eventually(PATIENCE, || {
+    ground::eventually(DEADLINE, || {
         let operation = admin.aggregate(stages.clone()).run().unwrap().next()?.unwrap();
         Some(operation.get_document("command").unwrap().clone())
     })
@@ -348,7 +303,7 @@ fn a_name_of_its_own_is_in_messages() {
     let database = ground::shared().database("named");
     for watch in [watch(&database).name("mine"), watch(&database).option("name", "mine")] {
         let (buffer, worker) = follow(watch);
-        collection(&database).insert_one(doc! {}).run().unwrap();
+        collection(&database, "c").insert_one(doc! {}).run().unwrap();
         assert_eq!((worker.name(), next(&buffer).worker()), ("mine", "mine"));
     }
 }
@@ -363,7 +318,7 @@ fn the_default_name_is_what_is_watched() {
         (deployment, "*".to_owned()),
     ] {
         let (buffer, worker) = follow(watch);
-        collection(&database).insert_one(doc! {}).run().unwrap();
+        collection(&database, "c").insert_one(doc! {}).run().unwrap();
         assert_eq!((worker.name(), next(&buffer).worker()), (name.as_str(), name.as_str()));
     }
 }
@@ -379,9 +334,9 @@ fn a_failure_names_its_worker() {
     ] {
         let buffer = Buffer::new(1);
         let worker = watch.spawn(&buffer).unwrap();
-        let error = buffer.recv_timeout(PATIENCE).unwrap_err();
+        let error = failure(&buffer);
         assert_eq!(error.worker(), Some(name));
-        assert_eq!(worker.join_timeout(PATIENCE).unwrap_err().worker(), Some(name));
+        assert_eq!(worker.join_timeout(DEADLINE).unwrap_err().worker(), Some(name));
         assert_eq!(worker.state(), WorkerState::Failed);
     }
 }
@@ -393,7 +348,7 @@ fn try_recv_takes_what_is_there_and_never_waits() {
     let (buffer, _worker, _) = queued("try_recv", 2);
     for number in 0..2 {
         let message = buffer.try_recv().unwrap().some().expect("a message");
-        assert_eq!(id(&message), json!(number));
+        assert_eq!(json_id(&message), json!(number));
     }
     assert!(matches!(in_time(move || buffer.try_recv()), Ok(Received::Timeout)));
 }
@@ -424,7 +379,7 @@ fn recv_batch_takes_no_more_than_max() {
     let (buffer, _worker, _) = queued("max", 5);
     let batch = buffer.recv_batch(3).unwrap().expect("a batch");
     assert_eq!(batch.len(), 3);
-    assert_eq!(batch.into_iter().map(|message| id(&message)).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(batch.into_iter().map(|message| json_id(&message)).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(buffer.len(), 2);
 }
 
@@ -459,9 +414,10 @@ fn recv_batch_waits_for_the_first_message() {
 fn a_batch_is_its_messages_in_order() {
     let (buffer, _worker, _) = queued("order", 4);
     let batch = buffer.recv_batch(4).unwrap().expect("a batch");
-    let by_index: Vec<_> = (0..4).map(|index| id(batch.get(index).expect("a message"))).collect();
+    let by_index: Vec<_> =
+        (0..4).map(|index| json_id(batch.get(index).expect("a message"))).collect();
     assert_eq!(by_index, [0, 1, 2, 3]);
-    assert_eq!((&batch).into_iter().map(id).collect::<Vec<_>>(), by_index);
+    assert_eq!((&batch).into_iter().map(json_id).collect::<Vec<_>>(), by_index);
     assert!(batch.get(4).is_none());
 }
 
@@ -487,7 +443,8 @@ fn len_counts_what_is_queued() {
 fn iteration_ends_after_close_with_what_is_queued() {
     let (buffer, _worker, _) = queued("close", 3);
     buffer.close();
-    let rest = in_time(move || buffer.iter().map(|item| id(&item.unwrap())).collect::<Vec<_>>());
+    let rest =
+        in_time(move || buffer.iter().map(|item| json_id(&item.unwrap())).collect::<Vec<_>>());
     assert_eq!(rest, [0, 1, 2]);
 }
 
@@ -509,7 +466,7 @@ fn close_stops_the_workers() {
     let database = ground::shared().database("close_stops");
     let (buffer, worker) = follow(watch(&database));
     buffer.close();
-    assert_eq!(worker.join_timeout(PATIENCE).unwrap(), Waited::Done);
+    assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
     assert_eq!(worker.state(), WorkerState::Stopped);
 }
 
@@ -523,10 +480,10 @@ fn consumers_may_start_before_any_worker() {
     let (ready, started) = mpsc::channel();
     let consumer = thread::spawn(move || {
         ready.send(()).unwrap();
-        in_time(move || early.recv()).unwrap().map(|message| id(&message))
+        in_time(move || early.recv()).unwrap().map(|message| json_id(&message))
     });
     started.recv().unwrap();
-    let _worker = spawn(watch(&database), &buffer);
+    let _worker = spawn_ready(watch(&database), &buffer);
     insert(&database, 1);
     assert_eq!(consumer.join().unwrap(), Some(json!(1)));
 }
@@ -535,25 +492,25 @@ fn consumers_may_start_before_any_worker() {
 fn a_buffer_is_closed_without_workers_and_opens_again_with_one() {
     let (buffer, worker, database) = queued("reopen", 1);
     worker.stop();
-    worker.join_timeout(PATIENCE).unwrap();
-    assert_eq!(id(&next(&buffer)), json!(0), "what is queued is still there");
-    assert!(matches!(buffer.recv_timeout(PATIENCE), Ok(Received::Closed)));
-    let _worker = spawn(watch(&database), &buffer);
+    worker.join_timeout(DEADLINE).unwrap();
+    assert_eq!(json_id(&next(&buffer)), json!(0), "what is queued is still there");
+    assert!(is_closed(&buffer));
+    let _worker = spawn_ready(watch(&database), &buffer);
     assert!(matches!(buffer.try_recv(), Ok(Received::Timeout)));
     insert(&database, 1);
-    assert_eq!(id(&next(&buffer)), json!(1));
+    assert_eq!(json_id(&next(&buffer)), json!(1));
 }
 
 #[test]
 fn a_buffer_stays_open_while_one_worker_is_left() {
     let database = ground::shared().database("left");
     let (buffer, stopped) = follow(watch(&database));
-    let _left = spawn(watch(&database), &buffer);
+    let _left = spawn_ready(watch(&database), &buffer);
     stopped.stop();
-    stopped.join_timeout(PATIENCE).unwrap();
+    stopped.join_timeout(DEADLINE).unwrap();
     assert!(matches!(buffer.try_recv(), Ok(Received::Timeout)));
     insert(&database, 1);
-    assert_eq!(id(&next(&buffer)), json!(1));
+    assert_eq!(json_id(&next(&buffer)), json!(1));
 }
 
 #[test]
@@ -583,7 +540,7 @@ fn greatest_len(buffer: &Buffer, count: usize) -> usize {
         look();
         // No panic in here, or the other thread would never end.
         while left > 0
-            && let Ok(Received::Some(batch)) = buffer.recv_batch_timeout(left.min(3), PATIENCE)
+            && let Ok(Received::Some(batch)) = buffer.recv_batch_timeout(left.min(3), DEADLINE)
         {
             left -= batch.len();
             look();
@@ -598,10 +555,10 @@ fn greatest_len(buffer: &Buffer, count: usize) -> usize {
 fn capacity_is_never_exceeded() {
     const CAPACITY: usize = 7;
     let database = ground::shared().database("capacity");
-    let start = now(&database);
+    let start = now(watch(&database));
     insert_many(&database, 2000);
     let buffer = Buffer::new(CAPACITY);
-    let _worker = spawn(watch(&database).start_at(start), &buffer);
+    let _worker = spawn_ready(watch(&database).start_at(start), &buffer);
     wait_for_len(&buffer, CAPACITY);
     assert_eq!(greatest_len(&buffer, 2000), CAPACITY);
 }
@@ -610,11 +567,11 @@ fn capacity_is_never_exceeded() {
 fn capacity_holds_for_several_workers_together() {
     const CAPACITY: usize = 7;
     let database = ground::shared().database("together");
-    let start = now(&database);
+    let start = now(watch(&database));
     insert_many(&database, 500);
     let buffer = Buffer::new(CAPACITY);
     let _workers: Vec<_> =
-        (0..4).map(|_| spawn(watch(&database).start_at(start.clone()), &buffer)).collect();
+        (0..4).map(|_| spawn_ready(watch(&database).start_at(start.clone()), &buffer)).collect();
     wait_for_len(&buffer, CAPACITY);
     assert_eq!(greatest_len(&buffer, 4 * 500), CAPACITY);
 }
@@ -622,10 +579,10 @@ fn capacity_holds_for_several_workers_together() {
 #[test]
 fn a_capacity_of_nothing_is_one() {
     let database = ground::shared().database("nothing");
-    let start = now(&database);
+    let start = now(watch(&database));
     insert_many(&database, 20);
     let buffer = Buffer::new(0);
-    let _worker = spawn(watch(&database).start_at(start), &buffer);
+    let _worker = spawn_ready(watch(&database).start_at(start), &buffer);
     wait_for_len(&buffer, 1);
     assert_eq!(greatest_len(&buffer, 20), 1);
 }
@@ -633,11 +590,11 @@ fn a_capacity_of_nothing_is_one() {
 /// Documents of these sizes, and a worker that reads them into a buffer of 350,000 bytes.
 fn sized(label: &str, sizes: impl IntoIterator<Item = usize>) -> (Buffer, Worker) {
     let database = ground::shared().database(label);
-    let start = now(&database);
+    let start = now(watch(&database));
     let documents = (0..).zip(sizes).map(|(id, size)| doc! { "_id": id, "text": "x".repeat(size) });
-    collection(&database).insert_many(documents).run().unwrap();
+    collection(&database, "c").insert_many(documents).run().unwrap();
     let buffer = Buffer::with_max_bytes(100, 350_000);
-    let worker = spawn(watch(&database).start_at(start), &buffer);
+    let worker = spawn_ready(watch(&database).start_at(start), &buffer);
     (buffer, worker)
 }
 
@@ -655,9 +612,9 @@ fn a_message_larger_than_max_bytes_passes_alone() {
     let (buffer, _worker) = sized("alone", [10, 500_000, 10, 500_000, 500_000, 10, 10]);
     let mut arrived = Vec::new();
     while arrived.len() < 7 {
-        ground::wait_until(PATIENCE, "something is queued", || !buffer.is_empty());
+        ground::wait_until(DEADLINE, "something is queued", || !buffer.is_empty());
         let queued = buffer.recv_batch(100).unwrap().expect("a batch");
-        let ids: Vec<_> = queued.into_iter().map(|message| id(&message)).collect();
+        let ids: Vec<_> = queued.into_iter().map(|message| json_id(&message)).collect();
         assert!(
             ids.len() == 1 || !LARGE.iter().any(|large| ids.contains(&json!(large))),
             "{ids:?}"

@@ -1,54 +1,38 @@
 //! A worker outlives broken connections, elections and restarts of the server: everything arrives once
 //! and in order. What cannot be repaired ends it with the server's reason.
 
+mod support;
+
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ground::mongodb::bson::{Document, RawDocument, doc};
+use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::{Client, Collection};
 use ground::{FailPoint, ReplicaSet, wait_until};
-use mongostream::{
-    Buffer, Error, ErrorKind, Message, Received, Waited, Watch, Worker, WorkerState,
-};
+use mongostream::{Buffer, Error, ErrorKind, Message, Received, Watch, Worker, WorkerState};
 
-/// For what must happen: far more than it takes.
-const DEADLINE: Duration = Duration::from_secs(30);
+use support::{DEADLINE, failure, id, is_closed, next, spawn_ready, wait_for_len, wait_for_state};
+
 /// How long the server waits for events, so how soon a fail point meets a getMore.
 const AWAIT: Duration = Duration::from_millis(50);
 
-fn message(buffer: &Buffer) -> Message {
-    match buffer.recv_timeout(DEADLINE) {
-        Ok(Received::Some(message)) => message,
-        other => panic!("{other:?} instead of a message"),
-    }
-}
-
-fn id(message: &Message) -> i32 {
-    let event = RawDocument::from_bytes(message.bson()).unwrap();
+/// The number of the document that was inserted.
+#[track_caller]
+fn inserted(message: &Message) -> i32 {
     assert_eq!(message.operation(), "insert");
-    event.get_document("documentKey").unwrap().get_i32("_id").unwrap()
+    id(message)
 }
 
 #[track_caller]
 fn assert_receives(buffer: &Buffer, ids: impl IntoIterator<Item = i32>) {
     for expected in ids {
-        assert_eq!(id(&message(buffer)), expected);
+        assert_eq!(inserted(&next(buffer)), expected);
     }
 }
 
 fn watch(set: &ReplicaSet) -> Watch {
     Worker::watch(set.uri()).database("shop").collection("orders").await_time(AWAIT)
-}
-
-fn start(watch: Watch, buffer: &Buffer) -> Worker {
-    let worker = watch.spawn(buffer).unwrap();
-    assert_eq!(worker.wait_ready_timeout(DEADLINE).unwrap(), Waited::Done);
-    worker
-}
-
-fn wait_for(worker: &Worker, state: WorkerState) {
-    wait_until(DEADLINE, &format!("the worker is {state:?}"), || worker.state() == state);
 }
 
 fn orders(client: &Client) -> Collection<Document> {
@@ -103,7 +87,7 @@ fn assert_fired(point: &FailPoint, hits: u64) {
 fn a_broken_connection_is_repaired() {
     let set = ReplicaSet::start().unwrap();
     let buffer = Buffer::new(100);
-    let worker = start(watch(&set), &buffer);
+    let worker = spawn_ready(watch(&set), &buffer);
     let mut next = 0..;
     for _ in 0..3 {
         let first = next.start;
@@ -113,7 +97,7 @@ fn a_broken_connection_is_repaired() {
         assert_fired(&point, 1);
         insert(&set, next.by_ref().take(3));
         assert_receives(&buffer, first..next.start);
-        wait_for(&worker, WorkerState::Streaming);
+        wait_for_state(&worker, WorkerState::Streaming);
     }
     assert!(buffer.is_empty());
 }
@@ -123,7 +107,7 @@ fn a_broken_connection_is_repaired() {
 fn a_second_break_while_reopening_loses_nothing() {
     let set = ReplicaSet::start().unwrap();
     let buffer = Buffer::new(100);
-    let worker = start(watch(&set), &buffer);
+    let worker = spawn_ready(watch(&set), &buffer);
     insert(&set, 0..2);
     assert_receives(&buffer, 0..2);
     // The getMore, then the aggregate that opens the stream again.
@@ -133,14 +117,14 @@ fn a_second_break_while_reopening_loses_nothing() {
     assert_fired(&point, 2);
     insert(&set, 4..6);
     assert_receives(&buffer, 2..6);
-    wait_for(&worker, WorkerState::Streaming);
+    wait_for_state(&worker, WorkerState::Streaming);
 }
 
 #[test]
 fn what_is_written_while_the_stream_is_broken_arrives() {
     let set = ReplicaSet::start().unwrap();
     let buffer = Buffer::new(100);
-    let worker = start(watch(&set), &buffer);
+    let worker = spawn_ready(watch(&set), &buffer);
     let point = set
         .fail_point(doc! {
             "configureFailPoint": "failCommand", "mode": "alwaysOn",
@@ -156,7 +140,7 @@ fn what_is_written_while_the_stream_is_broken_arrives() {
     assert!(matches!(buffer.try_recv(), Ok(Received::Timeout)));
     point.off().unwrap();
     assert_receives(&buffer, 0..20);
-    wait_for(&worker, WorkerState::Streaming);
+    wait_for_state(&worker, WorkerState::Streaming);
 }
 
 #[test]
@@ -165,9 +149,9 @@ fn breaks_behind_unread_messages_lose_none() {
     let set = ReplicaSet::start().unwrap();
     // The worker waits for room with one reply, while the next is read ahead.
     let buffer = Buffer::new(1);
-    let _worker = start(watch(&set).batch_size(2), &buffer);
+    let _worker = spawn_ready(watch(&set).batch_size(2), &buffer);
     insert(&set, 0..COUNT);
-    wait_until(DEADLINE, "the buffer is full", || buffer.len() == 1);
+    wait_for_len(&buffer, 1);
     let point = break_connections(&set, &["getMore"], 3);
     assert_receives(&buffer, 0..COUNT);
     assert_fired(&point, 3);
@@ -180,7 +164,7 @@ fn the_first_open_is_tried_again() {
     let set = ReplicaSet::start().unwrap();
     let buffer = Buffer::new(100);
     let point = break_connections(&set, &["aggregate"], 2);
-    let worker = start(watch(&set), &buffer);
+    let worker = spawn_ready(watch(&set), &buffer);
     assert_fired(&point, 2);
     insert(&set, [0]);
     assert_receives(&buffer, [0]);
@@ -191,7 +175,7 @@ fn the_first_open_is_tried_again() {
 fn resumable_failures_of_a_get_more_are_repaired() {
     let set = ReplicaSet::start().unwrap();
     let buffer = Buffer::new(100);
-    let worker = start(watch(&set), &buffer);
+    let worker = spawn_ready(watch(&set), &buffer);
     let codes = [
         6,     // HostUnreachable
         43,    // CursorNotFound
@@ -213,20 +197,20 @@ fn resumable_failures_of_a_get_more_are_repaired() {
         insert(&set, first + 2..first + 4);
         for expected in first..first + 4 {
             match buffer.recv_timeout(DEADLINE) {
-                Ok(Received::Some(message)) => assert_eq!(id(&message), expected, "{code}"),
+                Ok(Received::Some(message)) => assert_eq!(inserted(&message), expected, "{code}"),
                 other => panic!("{code}: {other:?}"),
             }
         }
-        wait_for(&worker, WorkerState::Streaming);
+        wait_for_state(&worker, WorkerState::Streaming);
     }
 }
 
 /// Receives the failure that ends the only worker of a buffer.
 #[track_caller]
 fn end(worker: &Worker, buffer: &Buffer) -> Error {
-    let error = buffer.recv_timeout(DEADLINE).expect_err("a failure");
+    let error = failure(buffer);
     assert_eq!(worker.state(), WorkerState::Failed);
-    assert!(matches!(buffer.recv_timeout(DEADLINE), Ok(Received::Closed)));
+    assert!(is_closed(buffer));
     assert!(!error.is_retriable(), "{error}");
     error
 }
@@ -245,9 +229,9 @@ fn other_failures_of_a_get_more_end_the_worker() {
         (10334, ErrorKind::Oversized),
     ]) {
         let buffer = Buffer::new(100);
-        let worker = start(watch(&set), &buffer);
+        let worker = spawn_ready(watch(&set), &buffer);
         insert(&set, [number]);
-        wait_until(DEADLINE, "it is queued", || buffer.len() == 1);
+        wait_for_len(&buffer, 1);
         let point = fail_get_more(&set, code);
         assert_fired(&point, 1);
         assert_receives(&buffer, [number]);
@@ -294,7 +278,7 @@ impl Stalled {
     fn start(set: &ReplicaSet, collection: &str) -> Self {
         let collection = collection.to_owned();
         let buffer = Buffer::new(1);
-        let worker = start(watch(set).collection(&collection).batch_size(1), &buffer);
+        let worker = spawn_ready(watch(set).collection(&collection).batch_size(1), &buffer);
         let documents = (0..5).map(|id| doc! { "_id": id });
         set.client().database("shop").collection(&collection).insert_many(documents).run().unwrap();
         // One in the buffer, one waiting for room, one read ahead.
@@ -323,14 +307,14 @@ fn a_resting_cursor_that_was_killed_is_replaced() {
     stalled.kill(&set);
     insert(&set, 5..7);
     assert_receives(&stalled.buffer, 0..7);
-    wait_for(&stalled.worker, WorkerState::Streaming);
+    wait_for_state(&stalled.worker, WorkerState::Streaming);
 }
 
 #[test]
 fn a_waiting_cursor_that_was_killed_is_replaced() {
     let set = ReplicaSet::start().unwrap();
     let buffer = Buffer::new(100);
-    let worker = start(watch(&set), &buffer);
+    let worker = spawn_ready(watch(&set), &buffer);
     insert(&set, 0..2);
     assert_receives(&buffer, 0..2);
     let mut cursor = 0;
@@ -346,7 +330,7 @@ fn a_waiting_cursor_that_was_killed_is_replaced() {
     });
     insert(&set, 4..6);
     assert_receives(&buffer, 4..6);
-    wait_for(&worker, WorkerState::Streaming);
+    wait_for_state(&worker, WorkerState::Streaming);
 }
 
 #[test]
@@ -386,7 +370,7 @@ fn a_reopening_that_can_help_is_tried_again() {
         stalled.kill(&set);
         assert_receives(&stalled.buffer, 0..5);
         assert_fired(&point, 2);
-        wait_for(&stalled.worker, WorkerState::Streaming);
+        wait_for_state(&stalled.worker, WorkerState::Streaming);
     }
 }
 
@@ -442,7 +426,7 @@ fn assert_all_arrive(set: &ReplicaSet, buffer: &Buffer, written: &[i32]) {
     const END: i32 = i32::MAX;
     insert(set, [END]);
     let received: Vec<i32> =
-        std::iter::from_fn(|| Some(id(&message(buffer))).filter(|id| *id != END)).collect();
+        std::iter::from_fn(|| Some(inserted(&next(buffer))).filter(|id| *id != END)).collect();
     assert!(received.is_sorted_by(|one, other| one < other), "{received:?}");
     let lost: Vec<&i32> = written.iter().filter(|id| received.binary_search(id).is_err()).collect();
     assert!(lost.is_empty(), "{lost:?} lost, of {}", written.len());
@@ -453,14 +437,14 @@ fn assert_all_arrive(set: &ReplicaSet, buffer: &Buffer, written: &[i32]) {
 fn nothing_is_lost_when_the_server_is_killed_and_started_again() {
     let set = ReplicaSet::start().unwrap();
     let buffer = Buffer::new(100_000);
-    let worker = start(watch(&set), &buffer);
+    let worker = spawn_ready(watch(&set), &buffer);
     let writer = Writer::start(&set);
     for _ in 0..2 {
         writer.wait_for_more();
         set.member(0).kill().unwrap();
-        wait_for(&worker, WorkerState::Reconnecting);
+        wait_for_state(&worker, WorkerState::Reconnecting);
         set.member(0).restart().unwrap();
-        wait_for(&worker, WorkerState::Streaming);
+        wait_for_state(&worker, WorkerState::Streaming);
         writer.wait_for_more();
     }
     let written = writer.stop();
@@ -471,7 +455,7 @@ fn nothing_is_lost_when_the_server_is_killed_and_started_again() {
 fn nothing_is_lost_in_elections() {
     let set = ReplicaSet::builder().members(3).election_timeout_ms(500).start().unwrap();
     let buffer = Buffer::new(100_000);
-    let worker = start(watch(&set), &buffer);
+    let worker = spawn_ready(watch(&set), &buffer);
     let writer = Writer::start(&set);
     writer.wait_for_more();
     set.step_down().unwrap();

@@ -1,17 +1,17 @@
 //! What a worker watches, and where its stream begins.
 
+mod support;
+
 use std::time::Duration;
 
-use bson::{Bson, Document, Timestamp, doc};
-use mongodb::sync::Collection;
-use mongostream::{Buffer, ErrorKind, Message, Received, Start, Waited, Watch, Worker};
+use bson::{Bson, Timestamp, doc};
+use mongostream::{Buffer, ErrorKind, Message, Start, Watch, Worker};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn collection(database: &str, name: &str) -> Collection<Document> {
-    ground::shared().client().database(database).collection(name)
-}
+use support::{
+    DEADLINE, cluster_time, collection, event, failure, follow, json_id, next, take,
+    watch_collection, watch_database,
+};
 
 #[track_caller]
 fn insert(database: &str, name: &str, id: impl Into<Bson>) {
@@ -29,45 +29,12 @@ fn deployment() -> Watch {
 
 /// The collection that most tests are about.
 fn watch(database: &str) -> Watch {
-    deployment().database(database).collection("c")
-}
-
-/// Starts it and waits until its cursor is open.
-#[track_caller]
-fn follow(watch: Watch) -> (Buffer, Worker) {
-    let buffer = Buffer::new(1000);
-    let worker = watch.spawn(&buffer).unwrap();
-    assert_eq!(worker.wait_ready_timeout(PATIENCE).unwrap(), Waited::Done);
-    (buffer, worker)
-}
-
-#[track_caller]
-fn next(buffer: &Buffer) -> Message {
-    match buffer.recv_timeout(PATIENCE).unwrap() {
-        Received::Some(message) => message,
-        nothing => panic!("no message: {nothing:?}"),
-    }
-}
-
-#[track_caller]
-fn take(buffer: &Buffer, count: usize) -> Vec<Message> {
-    (0..count).map(|_| next(buffer)).collect()
-}
-
-/// The `_id` of the document; null where the event has none.
-fn id(message: &Message) -> Value {
-    let json: Value = serde_json::from_str(message.json()).unwrap();
-    json["DocumentKey"]["_id"].clone()
+    watch_collection(database, "c")
 }
 
 #[track_caller]
 fn ids(buffer: &Buffer, count: usize) -> Vec<Value> {
-    take(buffer, count).iter().map(id).collect()
-}
-
-fn cluster_time(message: &Message) -> Timestamp {
-    let event = Document::from_reader(message.bson()).unwrap();
-    event.get_timestamp("clusterTime").unwrap()
+    take(buffer, count).iter().map(json_id).collect()
 }
 
 /// The cluster time that a token stands for: its bytes 1 to 8.
@@ -138,7 +105,7 @@ fn collections_of_the_same_name_do_not_mix() {
 #[test]
 fn database_scope_is_every_collection_of_this_database() {
     let [mine, other] = ["mine", "other"].map(|label| ground::shared().database(label));
-    let (buffer, _worker) = follow(deployment().database(&mine));
+    let (buffer, _worker) = follow(watch_database(&mine));
     insert(&mine, "a", 1);
     insert(&other, "a", 2);
     insert(&mine, "b", 3);
@@ -217,7 +184,7 @@ fn resume_after_the_token_of_an_invalidate_is_the_servers_error() {
     let buffer = Buffer::new(10);
     let watch = watch(&database).start_at(Start::ResumeAfter(token)).name("resumed");
     let _worker = watch.spawn(&buffer).unwrap();
-    let error = buffer.recv_timeout(PATIENCE).unwrap_err();
+    let error = failure(&buffer);
     assert_eq!(error.kind(), ErrorKind::Server, "{error}");
     assert_eq!(error.server_code(), INVALID_RESUME_TOKEN, "{error}");
     assert_eq!(error.worker(), Some("resumed"), "{error}");
@@ -233,8 +200,8 @@ fn resume_after_the_token_of_an_invalidate_is_the_servers_error() {
 fn a_messages_token_is_the_id_of_its_event() {
     let (_, messages) = ten("token");
     for message in &messages {
-        let event = Document::from_reader(message.bson()).unwrap();
-        let expected = Bson::from(event.get_document("_id").unwrap()).into_canonical_extjson();
+        let expected =
+            Bson::from(event(message).get_document("_id").unwrap()).into_canonical_extjson();
         assert_eq!(serde_json::from_str::<Value>(&token(message)).unwrap(), expected);
     }
 }
@@ -248,7 +215,7 @@ fn every_messages_token_is_a_place_of_its_own() {
     });
     let streams: Vec<_> = streams.collect();
     insert(&database, "c", 10);
-    let firsts: Vec<_> = streams.iter().map(|(buffer, _)| id(&next(buffer))).collect();
+    let firsts: Vec<_> = streams.iter().map(|(buffer, _)| json_id(&next(buffer))).collect();
     assert_eq!(firsts, (1..=10).map(Value::from).collect::<Vec<_>>());
 }
 
@@ -273,7 +240,7 @@ fn resume_token_does_not_move_without_an_ack() {
     let (buffer, worker) = follow(watch(&database).await_time(Duration::from_millis(1)));
     insert_numbers(&database, 10);
     let messages = take(&buffer, 10);
-    let (busy, _busy) = follow(deployment().database(&database));
+    let (busy, _busy) = follow(watch_database(&database));
     insert(&database, "busy", 1);
     next(&busy);
     let position = worker.resume_token().unwrap();
@@ -294,10 +261,10 @@ fn resume_token_after_the_last_ack_is_behind_everything() {
 fn resume_token_of_an_idle_stream_keeps_up_with_the_server() {
     let database = ground::shared().database("idle");
     let (_buffer, worker) = follow(watch(&database).await_time(Duration::from_millis(50)));
-    let (busy, _busy) = follow(deployment().database(&database));
+    let (busy, _busy) = follow(watch_database(&database));
     insert(&database, "busy", 1);
     let elsewhere = cluster_time(&next(&busy));
-    ground::wait_until(PATIENCE, "the token passes what happened elsewhere", || {
+    ground::wait_until(DEADLINE, "the token passes what happened elsewhere", || {
         time_of(&worker.resume_token().expect("a token")) >= elsewhere
     });
     insert(&database, "c", 2);

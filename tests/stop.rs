@@ -1,5 +1,7 @@
 //! Stop, close and free never wait for the server, for room, or for a consumer.
 
+mod support;
+
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,11 +9,15 @@ use std::time::{Duration, Instant};
 use ground::mongodb::bson::{Document, doc};
 use mongostream::{Buffer, Received, Waited, Worker, WorkerState};
 
+use support::{
+    DEADLINE, assert_ready, collection, next, spawn_ready, wait_for_len, watch_collection,
+    watch_database,
+};
+
 /// What `stop` and `join` together may take; the median of some tries, because the machine may be
 /// busy with other tests.
 const LIMIT: Duration = Duration::from_millis(50);
 const TRIES: usize = 5;
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Starts a worker `TRIES` times, brings it where it shall be, and times `stop` until `join` returns.
 fn median_stop_time(mut prepare: impl FnMut() -> (Buffer, Worker)) -> Duration {
@@ -55,13 +61,9 @@ fn an_idle_worker_stops_at_once() {
     let database = set.database("idle");
     let took = median_stop_time(|| {
         let buffer = Buffer::new(10);
-        let worker = Worker::watch(set.uri())
-            .database(&database)
-            // It waits in a getMore of a minute when it is stopped.
-            .await_time(Duration::from_secs(60))
-            .spawn(&buffer)
-            .unwrap();
-        worker.wait_ready().unwrap();
+        // It waits in a getMore of a minute when it is stopped.
+        let watch = watch_database(&database).await_time(Duration::from_secs(60));
+        let worker = spawn_ready(watch, &buffer);
         (buffer, worker)
     });
     assert!(took < LIMIT, "{took:?}");
@@ -74,7 +76,7 @@ fn a_worker_in_mid_stream_stops_at_once() {
     let end = keep_writing(set.uri(), &database);
     let took = median_stop_time(|| {
         let buffer = Buffer::new(100_000);
-        let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
+        let worker = watch_database(&database).spawn(&buffer).unwrap();
         for message in buffer.iter().take(1000) {
             message.unwrap();
         }
@@ -91,8 +93,8 @@ fn a_worker_blocked_on_a_full_buffer_stops_at_once() {
     let end = keep_writing(set.uri(), &database);
     let took = median_stop_time(|| {
         let buffer = Buffer::new(10);
-        let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
-        ground::wait_until(DEADLINE, "the buffer is full", || buffer.len() == 10);
+        let worker = watch_database(&database).spawn(&buffer).unwrap();
+        wait_for_len(&buffer, 10);
         (buffer, worker)
     });
     end();
@@ -105,8 +107,7 @@ fn a_worker_of_a_frozen_server_stops_at_once() {
     let took = median_stop_time(|| {
         set.member(0).resume().unwrap();
         let buffer = Buffer::new(10);
-        let worker = Worker::watch(set.uri()).database("shop").spawn(&buffer).unwrap();
-        worker.wait_ready().unwrap();
+        let worker = spawn_ready(Worker::watch(set.uri()).database("shop"), &buffer);
         set.member(0).pause().unwrap();
         // One that is only now being opened meets the frozen server too.
         let late = Worker::watch(set.uri()).database("shop").spawn(&buffer).unwrap();
@@ -151,11 +152,10 @@ fn what_was_queued_before_a_stop_can_still_be_received() {
     let set = ground::shared();
     let database = set.database("queued");
     let buffer = Buffer::new(100);
-    let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
-    worker.wait_ready().unwrap();
-    let orders = set.client().database(&database).collection::<Document>("orders");
+    let worker = spawn_ready(watch_database(&database), &buffer);
+    let orders = collection(&database, "orders");
     orders.insert_many((0..7).map(|n| doc! { "_id": n })).run().unwrap();
-    ground::wait_until(DEADLINE, "all are queued", || buffer.len() == 7);
+    wait_for_len(&buffer, 7);
     worker.stop();
     worker.join().unwrap();
     assert_eq!(buffer.iter().map(Result::unwrap).count(), 7);
@@ -169,15 +169,11 @@ fn close_stops_the_workers_and_wakes_every_blocked_consumer() {
     let workers: Vec<Worker> = (0..2)
         .map(|n| {
             let collection = format!("orders{n}");
-            Worker::watch(set.uri())
-                .database(&database)
-                .collection(collection)
-                .spawn(&buffer)
-                .unwrap()
+            watch_collection(&database, &collection).spawn(&buffer).unwrap()
         })
         .collect();
     for worker in &workers {
-        worker.wait_ready().unwrap();
+        assert_ready(worker);
     }
     let (woken, reports) = mpsc::channel();
     thread::scope(|threads| {
@@ -209,8 +205,8 @@ fn dropping_every_handle_of_a_buffer_stops_its_workers() {
     let database = set.database("dropped");
     let end = keep_writing(set.uri(), &database);
     let buffer = Buffer::new(10);
-    let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
-    ground::wait_until(DEADLINE, "the buffer is full", || buffer.len() == 10);
+    let worker = watch_database(&database).spawn(&buffer).unwrap();
+    wait_for_len(&buffer, 10);
     let clone = buffer.clone();
     drop(buffer);
     assert_eq!(worker.join_timeout(Duration::from_millis(50)).unwrap(), Waited::Timeout);
@@ -224,11 +220,10 @@ fn messages_and_workers_outlive_their_buffer() {
     let set = ground::shared();
     let database = set.database("outlive");
     let buffer = Buffer::new(10);
-    let worker = Worker::watch(set.uri()).database(&database).spawn(&buffer).unwrap();
-    worker.wait_ready().unwrap();
-    let orders = set.client().database(&database).collection::<Document>("orders");
+    let worker = spawn_ready(watch_database(&database), &buffer);
+    let orders = collection(&database, "orders");
     orders.insert_one(doc! { "_id": 1 }).run().unwrap();
-    let message = buffer.recv().unwrap().unwrap();
+    let message = next(&buffer);
     drop(buffer);
     worker.join().unwrap();
     message.ack();

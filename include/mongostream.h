@@ -102,6 +102,12 @@
 #define MS_OPT_RETRY_MS "retry_ms"
 
 /**
+ * continue | stop [continue]. When what is watched was dropped or renamed: go on with what comes by
+ * the same name, or end with MS_ERR_INVALIDATED behind the last event.
+ */
+#define MS_OPT_ON_INVALIDATE "on_invalidate"
+
+/**
  * path. Keep the acked position in this file, and go on there when the worker is started again: a
  * saved checkpoint goes before every start option. Excludes checkpoint_collection.
  */

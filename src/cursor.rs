@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use futures_core::Stream;
 use mongodb::error::{Error as DriverError, Result as DriverResult};
@@ -122,6 +122,18 @@ impl fmt::Display for Position {
 }
 
 impl Position {
+    /// Its time in seconds since 1970, if it has one.
+    pub(crate) fn seconds(&self) -> Option<u32> {
+        match self {
+            Position::After(token) => event::token_seconds(token),
+            Position::Start(Some((_, Bson::Timestamp(time)))) => Some(time.time),
+            Position::Start(Some((_, Bson::Document(token)))) => {
+                event::token_seconds(RawDocumentBuf::try_from(token).ok()?.as_bytes())
+            }
+            Position::Start(_) => None,
+        }
+    }
+
     fn field(&self) -> Option<(&'static str, Bson)> {
         match self {
             Position::Start(field) => field.clone(),

@@ -77,6 +77,6 @@ pub use crate::checkpoint::{CheckpointStore, CollectionCheckpoint, FileCheckpoin
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
-pub use crate::options::{FullDocument, OPTIONS, OptionInfo, Options, Start};
+pub use crate::options::{FullDocument, OPTIONS, OnInvalidate, OptionInfo, Options, Start};
 pub use crate::stats::{BufferStats, WorkerStats};
 pub use crate::worker::{Waited, Watch, Worker, WorkerState};

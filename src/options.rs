@@ -68,6 +68,18 @@ impl FullDocument {
     ];
 }
 
+/// What happens when what is watched was dropped or renamed (MongoDB manual, "Change Events",
+/// `invalidate`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnInvalidate {
+    /// The stream goes on with what comes by the same name.
+    #[default]
+    Continue,
+    /// The worker ends with [`ErrorKind::Invalidated`](crate::ErrorKind::Invalidated).
+    Stop,
+}
+
 /// A worker's settings, by name or typed.
 ///
 /// May be used for any number of workers; each copies what it needs.
@@ -84,6 +96,7 @@ pub struct Options {
     pub(crate) format: Format,
     pub(crate) json: ExtendedJson,
     pub(crate) retry: Option<Duration>,
+    pub(crate) on_invalidate: OnInvalidate,
     pub(crate) checkpoint_file: Option<PathBuf>,
     pub(crate) checkpoint_collection: Option<String>,
     pub(crate) checkpoint_uri: Option<Uri>,
@@ -105,6 +118,7 @@ impl Default for Options {
             format: Format::Oplog,
             json: ExtendedJson::Relaxed,
             retry: None,
+            on_invalidate: OnInvalidate::Continue,
             checkpoint_file: None,
             checkpoint_collection: None,
             checkpoint_uri: None,
@@ -250,6 +264,18 @@ pub static OPTIONS: &[OptionInfo] = &[
                 "-1" => None,
                 _ => Some(Duration::from_millis(parse_number(value, 0, i64::MAX as u64)?)),
             };
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "on_invalidate",
+        values: "continue | stop",
+        default: "continue",
+        text: "When what is watched was dropped or renamed: go on with what comes by the same name, or \
+               end with MS_ERR_INVALIDATED behind the last event.",
+        set: |options, value| {
+            let policies = [("continue", OnInvalidate::Continue), ("stop", OnInvalidate::Stop)];
+            options.on_invalidate = one_of(&policies, value)?;
             Ok(())
         },
     },
@@ -499,6 +525,7 @@ mod tests {
             ("json", ""),
             ("retry_ms", "-2"),
             ("name", ""),
+            ("on_invalidate", "ignore"),
             ("checkpoint_file", ""),
             ("checkpoint_uri", "nonsense"),
             ("checkpoint_ms", "0"),

@@ -7,6 +7,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use bson::DateTime;
 use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind};
 
 use crate::error::{Error, ErrorKind};
@@ -73,7 +74,9 @@ fn is_terminal(code: i32) -> bool {
 }
 
 /// The library's error for a failure of the driver.
-pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str) -> Error {
+///
+/// `from` is where the stream was to go on, in seconds since 1970, if that is known.
+pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<u32>) -> Error {
     let code = server_code(error).unwrap_or(0);
     let (kind, advice) = match &*error.kind {
         DriverErrorKind::Authentication { .. } => {
@@ -113,7 +116,12 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str) -> Error {
         }
         _ => (ErrorKind::Server, ""),
     };
-    let text = format!("cannot {what} on {}: {}{advice}", uri.shown(), text_of(error));
+    let mut text = format!("cannot {what} on {}: {}{advice}", uri.shown(), text_of(error));
+    if let (ErrorKind::HistoryLost, Some(seconds)) = (kind, from) {
+        let time = DateTime::from_millis(i64::from(seconds) * 1000);
+        let time = time.try_to_rfc3339_string().unwrap_or_default();
+        text.push_str(&format!("; it was to go on from {time}, unix time {seconds}"));
+    }
     let result = Error::new(kind, text).with_server_code(code);
     if is_resumable(error, Phase::Reopening, None) { result.retriable() } else { result }
 }

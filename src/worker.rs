@@ -21,7 +21,7 @@ use crate::gate::Gate;
 use crate::json::{ExtendedJson, Format};
 use crate::log::{self, LogLevel};
 use crate::message::{Events, Source, json_of_token};
-use crate::options::{self, FullDocument, Options, Start};
+use crate::options::{self, FullDocument, OnInvalidate, Options, Start};
 use crate::resume::{self, Backoff, Phase};
 use crate::stats::WorkerStats;
 use crate::uri::Uri;
@@ -359,6 +359,12 @@ impl Watch {
         self.option("checkpoint_ms", &time.as_millis().to_string())
     }
 
+    /// What happens when what is watched was dropped or renamed.
+    pub fn on_invalidate(mut self, policy: OnInvalidate) -> Self {
+        self.options.on_invalidate = policy;
+        self
+    }
+
     /// Sets an option by its name, see [`OPTIONS`](crate::OPTIONS).
     pub fn option(self, name: &str, value: &str) -> Self {
         self.check(|options| options.set(name, value))
@@ -586,6 +592,18 @@ impl Thread {
         self.bug(text)
     }
 
+    fn invalidated(&self) -> Error {
+        Error::new(
+            ErrorKind::Invalidated,
+            format!(
+                "{} on {} was dropped or renamed, and the stream was asked to stop there; a worker \
+                 that starts after the worker's resume token goes on behind it",
+                self.scope.namespace(),
+                self.deployment.uri().shown()
+            ),
+        )
+    }
+
     fn bug(&self, text: &str) -> Error {
         Error::new(
             ErrorKind::Panic,
@@ -634,10 +652,12 @@ impl Thread {
             let cause = match end {
                 End::Stopped => return None,
                 End::Failed(error) => return Some(error),
-                End::Broken(error, phase) => match self.judge(&error, phase, &mut trouble) {
-                    Ok(()) => resume::text_of(&error),
-                    Err(failure) => return Some(failure),
-                },
+                End::Broken(error, phase) => {
+                    match self.judge(&error, phase, &position, &mut trouble) {
+                        Ok(()) => resume::text_of(&error),
+                        Err(failure) => return Some(failure),
+                    }
+                }
                 End::Dead => {
                     let invalidate = match progress.invalidate {
                         Some(token) => Ok(Some(token)),
@@ -646,6 +666,9 @@ impl Thread {
                     match invalidate {
                         Ok(Some(token)) => {
                             self.source.acks().place(Token::clone(&token));
+                            if self.options.on_invalidate == OnInvalidate::Stop {
+                                return Some(self.invalidated());
+                            }
                             position = Position::After(token);
                             "what is watched was dropped or renamed".to_owned()
                         }
@@ -756,7 +779,13 @@ impl Thread {
     }
 
     /// Whether a broken cursor may be opened again; if not, the failure.
-    fn judge(&self, error: &DriverError, phase: Phase, trouble: &mut Trouble) -> Result<()> {
+    fn judge(
+        &self,
+        error: &DriverError,
+        phase: Phase,
+        position: &Position,
+        trouble: &mut Trouble,
+    ) -> Result<()> {
         let (what, limit) = match phase {
             Phase::Opening => {
                 ("open the change stream", Some(self.deployment.server_selection_timeout()))
@@ -766,7 +795,7 @@ impl Thread {
             }
         };
         let in_time = trouble.lasts_less_than(limit);
-        let failure = resume::error(error, self.deployment.uri(), what);
+        let failure = resume::error(error, self.deployment.uri(), what, position.seconds());
         if in_time && resume::is_resumable(error, phase, self.deployment.wire_version()) {
             self.source.meter.troubled(failure.of_worker(self.source.name.as_str()));
             return Ok(());

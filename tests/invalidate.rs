@@ -8,11 +8,13 @@ use std::time::Duration;
 use ground::mongodb::bson::{Document, RawDocument, doc};
 use ground::mongodb::sync::{Client, Collection};
 use ground::{ReplicaSet, wait_until};
-use mongostream::{Buffer, Message, Received, Start, Watch, Worker, WorkerState};
+use mongostream::{
+    Buffer, ErrorKind, Message, OnInvalidate, Received, Start, Watch, Worker, WorkerState,
+};
 
 use support::{
-    DEADLINE, collection, next, spawn_ready, take, wait_for_len, wait_for_state, watch_collection,
-    watch_database,
+    DEADLINE, collection, failure, follow, is_closed, next, spawn_ready, take, wait_for_len,
+    wait_for_state, watch_collection, watch_database,
 };
 
 /// `insert 5`: the operation and, where there is one, the number of the document.
@@ -316,4 +318,52 @@ fn a_new_worker_goes_on_before_a_hidden_invalidate() {
     let worker = spawn_ready(watch.start_at(Start::StartAfter(token)), &buffer);
     assert_eq!(summaries(&buffer, 1), inserts([2]));
     assert_goes_on(&worker, &buffer, &orders, 3);
+}
+
+/// The worker ends behind its last event; one that starts behind it sees what came afterwards.
+fn ends_at_a_drop(label: &str, pipeline: impl IntoIterator<Item = Document>, last: &[&str]) {
+    let (database, orders) = shop(label);
+    let (buffer, worker) =
+        follow(watch_orders(&database).pipeline(pipeline).on_invalidate(OnInvalidate::Stop));
+    insert(&orders, 1);
+    orders.drop().run().unwrap();
+    insert(&orders, 2);
+    assert_eq!(summaries(&buffer, 1), inserts([1]));
+    for operation in last {
+        let message = next(&buffer);
+        assert_eq!(message.operation(), *operation);
+        message.ack();
+    }
+    let error = failure(&buffer);
+    assert_eq!(error.kind(), ErrorKind::Invalidated, "{error}");
+    assert!(error.to_string().contains(&format!("{database}.orders")), "{error}");
+    assert!(is_closed(&buffer));
+    assert_eq!(worker.state(), WorkerState::Failed);
+}
+
+#[test]
+fn a_worker_that_shall_stop_at_an_invalidate_ends_behind_it() {
+    ends_at_a_drop("stop", [], &["drop", "invalidate"]);
+}
+
+#[test]
+fn a_worker_that_shall_stop_at_an_invalidate_ends_at_a_hidden_one_too() {
+    ends_at_a_drop("stop_hidden", only_inserts(), &[]);
+}
+
+#[test]
+fn a_new_worker_goes_on_where_one_has_stopped_at_an_invalidate() {
+    let (database, orders) = shop("stop_resume");
+    let watch = || watch_orders(&database).on_invalidate(OnInvalidate::Stop);
+    let (buffer, worker) = follow(watch());
+    orders.insert_one(doc! { "_id": 1 }).run().unwrap();
+    orders.drop().run().unwrap();
+    insert(&orders, 2);
+    for message in take(&buffer, 3) {
+        message.ack();
+    }
+    assert_eq!(failure(&buffer).kind(), ErrorKind::Invalidated);
+    let token = worker.resume_token().unwrap();
+    let (buffer, _worker) = follow(watch().start_at(Start::StartAfter(token)));
+    assert_eq!(summaries(&buffer, 1), inserts([2]));
 }

@@ -183,6 +183,7 @@ static void options_that_do_not_exist_or_fit(void)
         { MS_OPT_FORMAT, "xml" },
         { MS_OPT_JSON, "strict" },
         { MS_OPT_RETRY_MS, "-2" },
+        { MS_OPT_ON_INVALIDATE, "ignore" },
         { MS_OPT_CHECKPOINT_FILE, "" },
         { MS_OPT_CHECKPOINT_COLLECTION, "" },
         { MS_OPT_CHECKPOINT_URI, "localhost" },

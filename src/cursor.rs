@@ -152,7 +152,7 @@ impl Position {
 pub(crate) struct Progress {
     /// Behind everything that was read.
     pub(crate) position: Position,
-    /// Where the stream was before the last reply.
+    /// Where the stream was before the last reply that moved it.
     pub(crate) before: Position,
     /// The token of the `invalidate`, if the last reply ended in one.
     pub(crate) invalidate: Option<Token>,
@@ -163,7 +163,9 @@ pub(crate) struct Progress {
 impl Progress {
     fn over(&mut self, reply: &Reply) {
         self.replies += 1;
-        if let Some(token) = reply.token() {
+        if let Some(token) = reply.token()
+            && !matches!(&self.position, Position::After(at) if at == token)
+        {
             let after = Position::After(Token::clone(token));
             self.before = std::mem::replace(&mut self.position, after);
         }

@@ -663,18 +663,20 @@ impl Thread {
                         Some(token) => Ok(Some(token)),
                         None => self.find_invalidate(progress.before),
                     };
-                    match invalidate {
+                    let cause = match invalidate {
                         Ok(Some(token)) => {
                             self.source.acks().place(Token::clone(&token));
-                            if self.options.on_invalidate == OnInvalidate::Stop {
-                                return Some(self.invalidated());
-                            }
                             position = Position::After(token);
                             "what is watched was dropped or renamed".to_owned()
                         }
                         Ok(None) => "the server closed the cursor".to_owned(),
                         Err(Stopped) => return None,
+                    };
+                    // Servers end a change stream in this way for no other reason, found or not.
+                    if self.options.on_invalidate == OnInvalidate::Stop {
+                        return Some(self.invalidated());
                     }
+                    cause
                 }
             };
             if self.control.ready.is_open() {

@@ -264,8 +264,10 @@ impl Saver {
                 default(self.interval) => self.tick(),
             }
         }
-        // Worker and handle are gone; nobody is left to be told.
-        let _ = self.save();
+        // Worker and handle are gone; only the log is left to be told.
+        if let Err(error) = self.save() {
+            log::line!(LogLevel::Warn, self.source.name.as_str(), "{error}");
+        }
         self.claim.lock().unwrap_or_else(PoisonError::into_inner).guard = None;
     }
 
@@ -307,6 +309,10 @@ impl Saver {
             (acks.position(), acks.acked())
         };
         let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        // The name may be another worker's by now.
+        if claim.guard.is_none() {
+            return Ok(());
+        }
         // Before the stream was open there is nothing to save, and nothing may be overwritten.
         let Some(token) = position.filter(|token| claim.saved.as_ref() != Some(token)) else {
             return Ok(());

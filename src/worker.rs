@@ -631,6 +631,10 @@ impl Thread {
             Ok(None) => {}
             Err(failure) => return Some(failure),
         }
+        // Stopped before the checkpoint was known: a position of another beginning must not replace it.
+        if self.checkpointer.is_some() && self.control.stop.is_open() {
+            return None;
+        }
         if !ran_before {
             self.warn_of_a_start_in_the_future();
         }
@@ -766,6 +770,10 @@ impl Thread {
             && !self.control.ready.is_open()
         {
             checkpointer.save(Some(&self.control.stop))?;
+            // Stopped while saving: it may not be durable, so the worker is not ready.
+            if self.control.stop.is_open() {
+                return Ok(());
+            }
         }
         self.source.meter.opened();
         self.control.set(WorkerState::Streaming);

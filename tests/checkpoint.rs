@@ -296,6 +296,7 @@ struct Memory {
     fails: Arc<AtomicBool>,
     panics: Arc<AtomicBool>,
     slow: Arc<AtomicBool>,
+    saving: Arc<AtomicBool>,
 }
 
 impl CheckpointStore for Memory {
@@ -316,6 +317,7 @@ impl CheckpointStore for Memory {
         if self.fails.load(Ordering::Relaxed) {
             return Err("no room".into());
         }
+        self.saving.store(true, Ordering::Relaxed);
         let end = Instant::now() + DEADLINE;
         while self.slow.load(Ordering::Relaxed) && Instant::now() < end {
             std::thread::yield_now();
@@ -364,6 +366,18 @@ fn a_first_save_that_fails_ends_the_worker_before_it_is_ready() {
     assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
     assert!(error.to_string().contains("no room"), "{error}");
     assert_eq!(buffer.recv().unwrap_err().kind(), ErrorKind::Checkpoint);
+}
+
+#[test]
+fn a_worker_that_was_stopped_during_its_first_save_was_never_ready() {
+    let (shop, store) = (Shop::new("unready"), Memory::default());
+    store.slow.store(true, Ordering::Relaxed);
+    let buffer = Buffer::new(10);
+    let worker = shop.watch().checkpoint(store.clone()).spawn(&buffer).unwrap();
+    ground::wait_until(DEADLINE, "it saves", || store.saving.load(Ordering::Relaxed));
+    worker.stop();
+    assert_eq!(worker.wait_ready_timeout(DEADLINE).unwrap(), Waited::Stopped);
+    store.slow.store(false, Ordering::Relaxed);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 /* What a child of fork gets from its parent's objects: an answer, at once. */
-#include "check.h"
-
-#include <sys/wait.h>
+#include "child.h"
 
 static struct place place;
 
@@ -17,25 +15,6 @@ static void *ack_again_and_again(void *message)
     for (;;)
         ms_message_ack(message);
     return NULL;
-}
-
-/* A child that hangs dies of the alarm. */
-static pid_t fork_with_alarm(void)
-{
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0)
-        alarm(LONG_MS / 1000 / 2);
-    return child;
-}
-
-static void check_child(pid_t child)
-{
-    int status = 0;
-    CHECK(waitpid(child, &status, 0) == child);
-    if (WIFSIGNALED(status))
-        give_up(__FILE__, __LINE__, "the child died of signal %d", WTERMSIG(status));
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static void check_forked(ms_status status, ms_error **error)

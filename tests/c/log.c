@@ -1,7 +1,5 @@
 /* What the library says, to whom, and until when. */
-#include "check.h"
-
-#include <sys/wait.h>
+#include "child.h"
 
 /* Nobody listens on port 1. */
 #define UNREACHABLE "mongodb://somebody:hush-hush@127.0.0.1:1/?serverSelectionTimeoutMS=50"
@@ -234,24 +232,6 @@ static void a_slow_callback(void)
         ms_buffer_free(buffer);
     }
     free(heard);
-}
-
-static pid_t fork_with_alarm(void)
-{
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0)
-        alarm(LONG_MS / 1000 / 2);
-    return child;
-}
-
-static void check_child(pid_t child)
-{
-    int status = 0;
-    CHECK(waitpid(child, &status, 0) == child);
-    if (WIFSIGNALED(status))
-        give_up(__FILE__, __LINE__, "the child died of signal %d", WTERMSIG(status));
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static void *set_again_and_again(void *heard)

@@ -102,6 +102,13 @@
 #define MS_OPT_RETRY_MS "retry_ms"
 
 /**
+ * fail | restart [fail]. When the oplog no longer holds the point to go on from: end with
+ * MS_ERR_HISTORY_LOST, or go on from now behind a message with the operation gap, which says from
+ * when to when changes may be missing.
+ */
+#define MS_OPT_ON_HISTORY_LOST "on_history_lost"
+
+/**
  * continue | stop [continue]. When what is watched was dropped or renamed: go on with what comes by
  * the same name, or end with MS_ERR_INVALIDATED behind the last event.
  */

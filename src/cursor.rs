@@ -9,8 +9,9 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use futures_core::Stream;
 use mongodb::error::{Error as DriverError, Result as DriverResult};
@@ -23,6 +24,7 @@ use crate::client::Deployment;
 use crate::event;
 use crate::gate::Gate;
 use crate::options::Options;
+use crate::resume::WIRE_VERSION_4_4;
 use crate::servers;
 
 /// What is watched, and how: everything of the aggregate command but the point to go on from.
@@ -33,7 +35,7 @@ pub(crate) struct Scope {
     pub(crate) change_stream: Document,
     pub(crate) stages: Vec<Document>,
     pub(crate) batch_size: u32,
-    pub(crate) await_time: std::time::Duration,
+    pub(crate) await_time: Duration,
 }
 
 impl Scope {
@@ -59,6 +61,15 @@ impl Scope {
             (Some(database), None) => database.clone(),
             (None, _) => "*".to_owned(),
         }
+    }
+
+    /// The namespace as change events carry it; `None` for the whole deployment.
+    pub(crate) fn ns(&self) -> Option<Document> {
+        let mut ns = doc! { "db": self.database.as_ref()? };
+        if let Some(collection) = &self.collection {
+            ns.insert("coll", collection);
+        }
+        Some(ns)
     }
 
     /// Keeps the changes of one collection out of the stream: a worker's own checkpoints.
@@ -97,6 +108,26 @@ impl Scope {
         }
         action.batch().await
     }
+
+    /// Servers before 4.4 notice that the event of a token is gone only when they meet a later one;
+    /// until then they hand out later tokens, which would hide the loss. Asked to begin at the token's
+    /// time they notice at once.
+    async fn check_history(&self, deployment: &Deployment, from: &Position) -> DriverResult<()> {
+        let is_old = deployment.wire_version().is_some_and(|version| version < WIRE_VERSION_4_4);
+        let Some(time) = from.time().filter(|_| is_old) else { return Ok(()) };
+        let mut probe = self.clone();
+        probe.batch_size = 1;
+        probe.await_time = Duration::from_millis(1);
+        let start = Position::Start(Some(("startAtOperationTime", time.into())));
+        let mut cursor = probe.open(deployment, &start).await?;
+        // The opening reply, and the one that has looked at the oplog.
+        for _ in 0..2 {
+            if let Some(batch) = poll_fn(|context| Pin::new(&mut cursor).poll_next(context)).await {
+                batch?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where a stream begins, or goes on.
@@ -122,13 +153,16 @@ impl fmt::Display for Position {
 }
 
 impl Position {
-    /// Its time in seconds since 1970, if it has one.
-    pub(crate) fn seconds(&self) -> Option<u32> {
+    /// Its cluster time, if it has one.
+    pub(crate) fn time(&self) -> Option<Timestamp> {
+        let of_token = |token: &[u8]| {
+            event::token_time(token).map(|(time, increment)| Timestamp { time, increment })
+        };
         match self {
-            Position::After(token) => event::token_seconds(token),
-            Position::Start(Some((_, Bson::Timestamp(time)))) => Some(time.time),
+            Position::After(token) => of_token(token),
+            Position::Start(Some((_, Bson::Timestamp(time)))) => Some(*time),
             Position::Start(Some((_, Bson::Document(token)))) => {
-                event::token_seconds(RawDocumentBuf::try_from(token).ok()?.as_bytes())
+                of_token(RawDocumentBuf::try_from(token).ok()?.as_bytes())
             }
             Position::Start(_) => None,
         }
@@ -299,6 +333,7 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
     async fn read(&mut self) -> DriverResult<()> {
         let from = self.progress().position.clone();
         let mut cursor = self.scope.open(&self.deployment, &from).await?;
+        self.scope.check_history(&self.deployment, &from).await?;
         loop {
             // Taken before the request, or a third reply could come to be held.
             let Ok(slot) = self.slots.acquire().await else { return Ok(()) };

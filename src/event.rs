@@ -165,17 +165,24 @@ pub(crate) fn resume_token(raw: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The cluster time of a resume token, in seconds since 1970. It is the beginning of its `_data`:
-/// in hexadecimal, the type byte of a timestamp (0x82), then seconds and increment, 4 bytes each.
-pub(crate) fn token_seconds(token: &[u8]) -> Option<u32> {
+/// The cluster time of a resume token: seconds since 1970 and the ordinal within the second. It is
+/// the beginning of its `_data`: in hexadecimal, the type byte of a timestamp (0x82), then seconds and
+/// increment, 4 bytes each.
+pub(crate) fn token_time(token: &[u8]) -> Option<(u32, u32)> {
     let mut elements = Elements::new(token).map_while(Result::ok);
     let data = elements.find_map(|element| match (element.key, element.value) {
         (b"_data", Value::String(text)) => Some(text),
         _ => None,
     })?;
-    let digits = data.strip_prefix(b"82")?.get(..8)?;
+    let digits = data.strip_prefix(b"82")?;
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    digits.iter().try_fold(0, |seconds, byte| Some(seconds << 4 | digit(byte)?))
+    let number = |digits: &[u8]| digits.iter().try_fold(0, |n, byte| Some(n << 4 | digit(byte)?));
+    Some((number(digits.get(..8)?)?, number(digits.get(8..16)?)?))
+}
+
+/// The seconds of [`token_time`].
+pub(crate) fn token_seconds(token: &[u8]) -> Option<u32> {
+    token_time(token).map(|(seconds, _)| seconds)
 }
 
 /// Whether this event says that its stream ends here.
@@ -254,19 +261,27 @@ mod tests {
 
     #[test]
     fn a_tokens_time_is_in_its_first_bytes() {
-        let seconds = |token| token_seconds(&bytes(&token));
-        let idle = doc! {"_data": "8265A1B2C3000000012B0229296E04"};
-        assert_eq!(seconds(idle), Some(0x65A1_B2C3));
+        let time = |token| token_time(&bytes(&token));
+        let idle = doc! {"_data": "8265A1B2C30000000A2B0229296E04"};
+        assert_eq!(time(idle), Some((0x65A1_B2C3, 10)));
         assert_eq!(
-            seconds(doc! {"_typeBits": 1, "_data": "8265a1b2c300000001"}),
-            Some(0x65A1_B2C3)
+            time(doc! {"_typeBits": 1, "_data": "8265a1b2c300000001"}),
+            Some((0x65A1_B2C3, 1))
         );
-        for other in ["", "82", "8265A1B2C", "8165A1B2C3", "82zzA1B2C3", "82+5A1B2C3"] {
-            assert_eq!(seconds(doc! {"_data": other}), None, "{other}");
+        for other in [
+            "",
+            "82",
+            "8265A1B2C3",
+            "8265A1B2C30000000",
+            "8165A1B2C300000001",
+            "82zzA1B2C300000001",
+            "82+5A1B2C300000001",
+        ] {
+            assert_eq!(time(doc! {"_data": other}), None, "{other}");
         }
-        assert_eq!(seconds(doc! {"_data": 5}), None);
-        assert_eq!(seconds(doc! {}), None);
-        assert_eq!(token_seconds(b"\x05"), None);
+        assert_eq!(time(doc! {"_data": 5}), None);
+        assert_eq!(time(doc! {}), None);
+        assert_eq!(token_time(b"\x05"), None);
     }
 
     #[test]

@@ -45,7 +45,7 @@
 //!
 //! # The way of an event through the code
 //!
-//! `client` → `cursor` → `worker` → `buffer` → `message` → [`json`].
+//! `watch` → `client` → `cursor` → `stream` → `buffer` → `message` → [`json`].
 
 mod ack;
 mod buffer;
@@ -60,13 +60,16 @@ mod gate;
 pub mod json;
 mod log;
 mod message;
+mod notice;
 mod options;
 mod resume;
 mod servers;
 mod stats;
+mod stream;
 mod uri;
 #[cfg(unix)]
 mod wakeup;
+mod watch;
 mod worker;
 
 #[allow(unsafe_code)]
@@ -77,6 +80,9 @@ pub use crate::checkpoint::{CheckpointStore, CollectionCheckpoint, FileCheckpoin
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
-pub use crate::options::{FullDocument, OPTIONS, OnInvalidate, OptionInfo, Options, Start};
+pub use crate::options::{
+    FullDocument, OPTIONS, OnHistoryLost, OnInvalidate, OptionInfo, Options, Start,
+};
 pub use crate::stats::{BufferStats, WorkerStats};
-pub use crate::worker::{Waited, Watch, Worker, WorkerState};
+pub use crate::watch::Watch;
+pub use crate::worker::{Waited, Worker, WorkerState};

@@ -7,6 +7,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bson::RawDocumentBuf;
+
 use crate::ack::AckSequence;
 use crate::cursor::Reply;
 use crate::event;
@@ -99,6 +101,18 @@ impl Events {
                 Events { source: Arc::clone(&source), memory, spans, first: first + at as u64 };
             at += events.len();
             Some(Arc::new(events))
+        })
+    }
+
+    /// One event that the library has made itself.
+    pub(crate) fn own(source: &Arc<Source>, event: RawDocumentBuf, number: u64) -> Arc<Events> {
+        let bytes = event.into_bytes();
+        let span = 0..bytes.len() as u32;
+        Arc::new(Events {
+            source: Arc::clone(source),
+            memory: Memory::Copied(bytes),
+            spans: vec![span],
+            first: number,
         })
     }
 
@@ -224,7 +238,7 @@ impl Message {
         self.events.write_json(self.index, out);
     }
 
-    /// The server's change event, raw BSON.
+    /// The server's change event, raw BSON; for the library's own messages one of the same shape.
     pub fn bson(&self) -> &[u8] {
         self.events.bson(self.index)
     }

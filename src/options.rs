@@ -80,6 +80,20 @@ pub enum OnInvalidate {
     Stop,
 }
 
+/// What happens when the oplog no longer holds the point from which the stream is to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnHistoryLost {
+    /// The worker ends with [`ErrorKind::HistoryLost`](crate::ErrorKind::HistoryLost).
+    #[default]
+    Fail,
+    /// The stream goes on from now. A message of the library's own stands before its first event, with
+    /// the operation `gap`; its `operationDescription` says `from` which cluster time `to` which
+    /// changes may be missing. Until that message is acknowledged the worker's resume token stays where it
+    /// was, so that no crash hides the loss.
+    Restart,
+}
+
 /// A worker's settings, by name or typed.
 ///
 /// May be used for any number of workers; each copies what it needs.
@@ -96,6 +110,7 @@ pub struct Options {
     pub(crate) format: Format,
     pub(crate) json: ExtendedJson,
     pub(crate) retry: Option<Duration>,
+    pub(crate) on_history_lost: OnHistoryLost,
     pub(crate) on_invalidate: OnInvalidate,
     pub(crate) checkpoint_file: Option<PathBuf>,
     pub(crate) checkpoint_collection: Option<String>,
@@ -118,6 +133,7 @@ impl Default for Options {
             format: Format::Oplog,
             json: ExtendedJson::Relaxed,
             retry: None,
+            on_history_lost: OnHistoryLost::Fail,
             on_invalidate: OnInvalidate::Continue,
             checkpoint_file: None,
             checkpoint_collection: None,
@@ -264,6 +280,19 @@ pub static OPTIONS: &[OptionInfo] = &[
                 "-1" => None,
                 _ => Some(Duration::from_millis(parse_number(value, 0, i64::MAX as u64)?)),
             };
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "on_history_lost",
+        values: "fail | restart",
+        default: "fail",
+        text: "When the oplog no longer holds the point to go on from: end with MS_ERR_HISTORY_LOST, or go \
+               on from now behind a message with the operation gap, which says from when to when \
+               changes may be missing.",
+        set: |options, value| {
+            let policies = [("fail", OnHistoryLost::Fail), ("restart", OnHistoryLost::Restart)];
+            options.on_history_lost = one_of(&policies, value)?;
             Ok(())
         },
     },

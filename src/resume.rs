@@ -7,7 +7,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use bson::DateTime;
+use bson::{DateTime, Timestamp};
 use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind};
 
 use crate::error::{Error, ErrorKind};
@@ -46,8 +46,11 @@ const EVENT_TOO_LARGE: i32 = 10334;
 /// ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError.
 const HISTORY_LOST: [i32; 3] = [286, 136, 280];
 
-/// The wire version from which servers set the label.
-const LABEL_WIRE_VERSION: i32 = 9;
+/// What servers say where a pipeline did not keep the event's `_id` (seen with 4.2.6 and 6.0.5).
+const ID_WAS_CHANGED: &str = "_id field";
+
+/// From 4.4 servers set the label, and know without an event that a token is gone.
+pub(crate) const WIRE_VERSION_4_4: i32 = 9;
 
 /// Whether the stream may be opened again after this failure, from where it was.
 pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Option<i32>) -> bool {
@@ -61,7 +64,7 @@ pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Opti
             !is_terminal(code)
                 && (matches!(code, CURSOR_NOT_FOUND | CURSOR_KILLED)
                     || error.contains_label(RESUMABLE_LABEL)
-                    || (wire_version.is_some_and(|version| version < LABEL_WIRE_VERSION)
+                    || (wire_version.is_some_and(|version| version < WIRE_VERSION_4_4)
                         && RESUMABLE_CODES.contains(&code)))
         }
         DriverErrorKind::Command(command) => RETRYABLE_READ_CODES.contains(&command.code),
@@ -75,14 +78,14 @@ fn is_terminal(code: i32) -> bool {
 
 /// The library's error for a failure of the driver.
 ///
-/// `from` is where the stream was to go on, in seconds since 1970, if that is known.
-pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<u32>) -> Error {
+/// `from` is where the stream was to go on, if that is known.
+pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Timestamp>) -> Error {
     let code = server_code(error).unwrap_or(0);
     let (kind, advice) = match &*error.kind {
         DriverErrorKind::Authentication { .. } => {
             (ErrorKind::Auth, "; check the user, the password and authSource")
         }
-        DriverErrorKind::Command(_) => match code {
+        DriverErrorKind::Command(command) => match code {
             AUTHENTICATION_FAILED => {
                 (ErrorKind::Auth, "; check the user, the password and authSource")
             }
@@ -96,6 +99,12 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<u32
                  server",
             ),
             EVENT_TOO_LARGE => (ErrorKind::Oversized, ""),
+            // It has the code of a lost history, or one of its own on older servers.
+            _ if command.message.contains(ID_WAS_CHANGED) => (
+                ErrorKind::Server,
+                "; a stage of the option pipeline removes or changes the event's _id, which is its \
+                 resume token: keep it",
+            ),
             _ if HISTORY_LOST.contains(&code) => (
                 ErrorKind::HistoryLost,
                 "; the oplog no longer holds the point to resume from: start again from now, and \
@@ -117,7 +126,7 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<u32
         _ => (ErrorKind::Server, ""),
     };
     let mut text = format!("cannot {what} on {}: {}{advice}", uri.shown(), text_of(error));
-    if let (ErrorKind::HistoryLost, Some(seconds)) = (kind, from) {
+    if let (ErrorKind::HistoryLost, Some(Timestamp { time: seconds, .. })) = (kind, from) {
         let time = DateTime::from_millis(i64::from(seconds) * 1000);
         let time = time.try_to_rfc3339_string().unwrap_or_default();
         text.push_str(&format!("; it was to go on from {time}, unix time {seconds}"));

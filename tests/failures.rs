@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::Collection;
 use ground::{ReplicaSet, Standalone};
-use mongostream::{Buffer, Error, ErrorKind, Received, Start, Waited, Watch, Worker, WorkerState};
+use mongostream::{Buffer, Error, ErrorKind, Received, Waited, Watch, Worker, WorkerState};
 
 use support::{
     DEADLINE, assert_ready, failure, id, is_closed, next, spawn_ready, wait_for_len,
@@ -565,38 +565,4 @@ fn no_error_and_no_debug_output_shows_a_secret() {
         }
         assert!(shown.contains("127.0.0.1"), "{uri}: {shown}");
     }
-}
-
-#[test]
-fn lost_history_is_an_error_that_says_from_when() {
-    // An oplog of 1 MB, which the server trims as soon as it has been told what is durable.
-    let arguments = ["--oplogSize", "1", "--syncdelay", "1"];
-    let set = ReplicaSet::builder().args(arguments).start().unwrap();
-    let orders = orders(&set, "shop");
-    let watch = || Worker::watch(set.uri()).database("shop").collection("orders");
-    let buffer = Buffer::new(10);
-    let worker = spawn_ready(watch(), &buffer);
-    orders.insert_one(doc! { "_id": 0 }).run().unwrap();
-    let message = next(&buffer);
-    let token = message.resume_token().unwrap().to_owned();
-    let event = Document::from_reader(message.bson()).unwrap();
-    let time = event.get_timestamp("clusterTime").unwrap().time;
-    worker.stop();
-    worker.join().unwrap();
-
-    let other = set.client().database("other").collection::<Document>("filler");
-    let text = "x".repeat(100_000);
-    let error = ground::eventually(2 * DEADLINE, || {
-        other.insert_many((0..20).map(|_| doc! { "text": &text })).run().unwrap();
-        // 4.2 only sees that a token is gone when it meets an event behind it.
-        orders.insert_one(doc! {}).run().unwrap();
-        let buffer = Buffer::new(10);
-        let resume = watch().start_at(Start::StartAfter(token.clone()));
-        let _resumed = resume.spawn(&buffer).unwrap();
-        // It may come with the first request behind the open, too.
-        buffer.recv_timeout(DEADLINE).err()
-    });
-    assert_eq!(error.kind(), ErrorKind::HistoryLost, "{error}");
-    assert!(error.to_string().contains(&format!("unix time {time}")), "{error}");
-    assert!(!error.is_retriable());
 }

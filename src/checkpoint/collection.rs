@@ -45,7 +45,7 @@ impl CollectionCheckpoint {
                 "{namespace:?} is no place for checkpoints: give it as database.collection"
             )));
         };
-        crate::worker::check_namespace(Some(database), Some(collection))?;
+        crate::watch::check_namespace(Some(database), Some(collection))?;
         Ok(Self { deployment, database: database.to_owned(), collection: collection.to_owned() })
     }
 

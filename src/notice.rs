@@ -1,0 +1,31 @@
+//! The library's own messages: what a stream has to say that no event of the server says.
+//!
+//! Each has the shape of a change event (MongoDB manual, "Change Events"), with an operation type
+//! that no server has, so that consumers find everything where they look for it.
+
+use bson::{Document, RawDocument, RawDocumentBuf, Timestamp, doc};
+
+use crate::cursor::Scope;
+
+/// Changes from `from` on, but before `to`, may be missing: the oplog no longer held them when the
+/// stream was to go on there. `token` is the one with which the stream was opened anew.
+pub(crate) fn gap(
+    scope: &Scope,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    token: Option<&RawDocument>,
+) -> Result<RawDocumentBuf, bson::error::Error> {
+    let mut event = Document::new();
+    if let Some(token) = token {
+        event.insert("_id", Document::try_from(token)?);
+    }
+    event.insert("operationType", "gap");
+    if let Some(time) = to {
+        event.insert("clusterTime", time);
+    }
+    if let Some(ns) = scope.ns() {
+        event.insert("ns", ns);
+    }
+    event.insert("operationDescription", doc! { "from": from, "to": to });
+    RawDocumentBuf::try_from(&event)
+}

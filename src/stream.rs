@@ -1,0 +1,393 @@
+//! The worker's thread: follows one cursor after the other, and hands over what they deliver.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bson::{RawDocument, Timestamp};
+use mongodb::error::Error as DriverError;
+
+use crate::ack::Token;
+use crate::buffer::{Queue, Stopped};
+use crate::checkpoint::Checkpointer;
+use crate::client::Deployment;
+use crate::cursor::{Cursor, Next, Position, Reply, Scope};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{self, LogLevel};
+use crate::message::{Events, Source};
+use crate::notice;
+use crate::options::{self, OnHistoryLost, OnInvalidate, Options};
+use crate::resume::{self, Backoff, Phase};
+use crate::worker::{Control, WorkerState};
+
+/// One change stream, from its beginning to its end, over all its cursors.
+pub(crate) struct Stream {
+    pub(crate) deployment: Arc<Deployment>,
+    pub(crate) scope: Scope,
+    pub(crate) options: Options,
+    pub(crate) source: Arc<Source>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) checkpointer: Option<Checkpointer>,
+}
+
+/// Changes that the stream can no longer deliver: from this time on, where it is known.
+struct Lost {
+    from: Option<Timestamp>,
+}
+
+/// Why a cursor is followed no longer.
+enum End {
+    Stopped,
+    Failed(Error),
+    Broken(DriverError, Phase),
+    /// The server closed the cursor.
+    Dead,
+}
+
+impl From<Stopped> for End {
+    fn from(Stopped: Stopped) -> Self {
+        End::Stopped
+    }
+}
+
+impl Stream {
+    /// What the worker's thread does.
+    pub(crate) fn run(self) {
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| self.follow()));
+        let failure = result.unwrap_or_else(|panic| Some(self.panicked(&*panic)));
+        let failure = failure.map(|failure| failure.of_worker(self.source.name.as_str()));
+        if failure.is_none() {
+            log::line!(LogLevel::Debug, self.name(), "was asked to stop");
+        }
+        let Self { deployment, source, queue, control, .. } = self;
+        // The last worker of a URI gives up its client before it is seen as ended.
+        drop(deployment);
+        // Before it is seen as ended: who joins a worker has all its lines.
+        match &failure {
+            None => log::line!(LogLevel::Info, source.name.as_str(), "has stopped"),
+            Some(error) => log::line!(LogLevel::Error, source.name.as_str(), "has failed: {error}"),
+        }
+        control.ends(failure.as_ref());
+        queue.detach(&control, failure);
+        control.has_ended();
+    }
+
+    fn name(&self) -> &str {
+        self.source.name.as_str()
+    }
+
+    fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> Error {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no text");
+        self.bug(text)
+    }
+
+    fn invalidated(&self) -> Error {
+        Error::new(
+            ErrorKind::Invalidated,
+            format!(
+                "{} on {} was dropped or renamed, and the stream was asked to stop there; a worker \
+                 that starts after the worker's resume token goes on behind it",
+                self.scope.namespace(),
+                self.deployment.uri().shown()
+            ),
+        )
+    }
+
+    fn bug(&self, text: &str) -> Error {
+        Error::new(
+            ErrorKind::Panic,
+            format!(
+                "a thread of the stream on {} panicked ({text}); this is a bug in mongostream, \
+                 please report it",
+                self.deployment.uri().shown()
+            ),
+        )
+    }
+
+    /// Follows one cursor after the other until the worker is stopped or fails.
+    fn follow(&self) -> Option<Error> {
+        /// A cursor that broke after this time was a good one.
+        const SOUND: Duration = Duration::from_secs(1);
+        let mut position = Position::Start(self.options.start_field());
+        let mut trouble = Trouble::new();
+        let mut ran_before = false;
+        let mut lost: Option<Lost> = None;
+        match self.checkpointer.as_ref().map_or(Ok(None), |saved| saved.load(&self.control.stop)) {
+            Ok(Some(token)) => {
+                self.source.acks().place(Token::clone(&token));
+                position = Position::After(token);
+                ran_before = true;
+            }
+            Ok(None) => {}
+            Err(failure) => return Some(failure),
+        }
+        // Stopped before the checkpoint was known: a position of another beginning must not replace it.
+        if self.checkpointer.is_some() && self.control.stop.is_open() {
+            return None;
+        }
+        if !ran_before {
+            self.warn_of_a_start_in_the_future();
+        }
+        log::line!(LogLevel::Debug, self.name(), "opening the stream {position}");
+        loop {
+            let was_ready = self.control.ready.is_open();
+            let opened = Instant::now();
+            let cursor = self.open(position, lost.is_some());
+            let end = self.hand_over(&cursor, ran_before, lost.as_ref());
+            let progress = cursor.progress();
+            drop(cursor);
+            if progress.replies > 0 {
+                lost = None;
+            }
+            position = progress.position;
+            // But for the first time, only a reply behind the opening one shows that it works again.
+            if progress.replies > usize::from(was_ready) {
+                // One that breaks behind its first replies time after time must not spin either.
+                let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
+                trouble.ends(sound);
+            }
+            let cause = match end {
+                End::Stopped => return None,
+                End::Failed(error) => return Some(error),
+                End::Broken(error, phase) => {
+                    match self.judge(&error, phase, &position, &mut trouble) {
+                        Ok(()) => resume::text_of(&error),
+                        Err(failure)
+                            if failure.kind() == ErrorKind::HistoryLost
+                                && self.options.on_history_lost == OnHistoryLost::Restart =>
+                        {
+                            self.source.meter.troubled(failure.of_worker(self.name()));
+                            // The first loss counts while its message is not on its way.
+                            lost.get_or_insert(Lost { from: position.time() });
+                            position = Position::Start(None);
+                            format!("{}; the history is lost", resume::text_of(&error))
+                        }
+                        Err(failure) => return Some(failure),
+                    }
+                }
+                End::Dead => {
+                    let invalidate = match progress.invalidate {
+                        Some(token) => Ok(Some(token)),
+                        None => self.find_invalidate(progress.before),
+                    };
+                    let cause = match invalidate {
+                        Ok(Some(token)) => {
+                            self.source.acks().place(Token::clone(&token));
+                            position = Position::After(token);
+                            "what is watched was dropped or renamed".to_owned()
+                        }
+                        Ok(None) => "the server closed the cursor".to_owned(),
+                        Err(Stopped) => return None,
+                    };
+                    // Servers end a change stream in this way for no other reason, found or not.
+                    if self.options.on_invalidate == OnInvalidate::Stop {
+                        return Some(self.invalidated());
+                    }
+                    cause
+                }
+            };
+            if self.control.ready.is_open() {
+                self.control.set(WorkerState::Reconnecting);
+            }
+            let wait = trouble.backoff.next();
+            log::line!(
+                LogLevel::Warn,
+                self.name(),
+                "{cause}; opening the stream again {position} in {} ms",
+                wait.as_millis()
+            );
+            if self.control.stop.wait(Some(Instant::now() + wait)) {
+                return None;
+            }
+        }
+    }
+
+    /// Such a stream is silent until then, which looks like one that is broken.
+    fn warn_of_a_start_in_the_future(&self) {
+        let Some((start, _)) = self.options.start_at_time else { return };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let ahead = u64::from(start).saturating_sub(now);
+        if ahead > 0 {
+            log::line!(
+                LogLevel::Warn,
+                self.name(),
+                "start_at_time {start} lies {ahead} s in the future, by the clock of this machine"
+            );
+        }
+    }
+
+    /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
+    /// number before its first event is left free for the message that says what is lost.
+    fn open(&self, from: Position, is_restart: bool) -> Cursor {
+        let source = Arc::clone(&self.source);
+        let mut opening = true;
+        Cursor::open(&self.deployment, self.scope.clone(), from, move |reply| {
+            source.meter.received(reply);
+            let opening = std::mem::take(&mut opening);
+            let mut acks = source.acks();
+            if opening && is_restart {
+                acks.read(1);
+            }
+            let first = acks.read(reply.spans().len());
+            if let Some(token) = reply.token() {
+                acks.place(Token::clone(token));
+            }
+            let shown = opening || !reply.spans().is_empty();
+            shown.then_some(first)
+        })
+    }
+
+    /// Hands over what one cursor delivers, for as long as it lives.
+    ///
+    /// A stream that ran before, by its checkpoint, is treated as one that was open already.
+    fn hand_over(&self, cursor: &Cursor, ran_before: bool, lost: Option<&Lost>) -> End {
+        let mut opened = false;
+        loop {
+            let (reply, first) = match cursor.next(&self.control.stop) {
+                Next::Reply(reply, first) => (reply, first),
+                Next::Stopped => return End::Stopped,
+                Next::Failed(error) => {
+                    let phase = match () {
+                        () if opened => Phase::Streaming,
+                        () if ran_before || self.control.ready.is_open() => Phase::Reopening,
+                        () => Phase::Opening,
+                    };
+                    return End::Broken(error, phase);
+                }
+                Next::Ended => return End::Dead,
+                Next::Lost => return End::Failed(self.bug("the task that reads its replies")),
+            };
+            if !opened {
+                opened = true;
+                if let Err(error) = self.opened(ran_before) {
+                    return End::Failed(error);
+                }
+                if let Some(lost) = lost
+                    && let Err(end) = self.tell_of(lost, &reply, first - 1)
+                {
+                    return end;
+                }
+            }
+            for events in Events::of_reply(&self.source, reply, first) {
+                if let Err(Stopped) = self.queue.push(&events, &self.control.stop) {
+                    return End::Stopped;
+                }
+            }
+        }
+    }
+
+    /// Hands over the message that says what the stream has left out, before the events of its reply.
+    fn tell_of(&self, lost: &Lost, opening: &Reply, number: u64) -> Result<(), End> {
+        let token = opening.token().and_then(|token| RawDocument::from_bytes(token).ok());
+        let to = opening.token().cloned().and_then(|token| Position::After(token).time());
+        let gap = notice::gap(&self.scope, lost.from, to, token)
+            .map_err(|error| End::Failed(self.bug(&error.to_string())))?;
+        Ok(self.queue.push(&Events::own(&self.source, gap, number), &self.control.stop)?)
+    }
+
+    fn opened(&self, ran_before: bool) -> Result<()> {
+        // A crash before the first acknowledgement must not lead to a new "now".
+        if let Some(checkpointer) = &self.checkpointer
+            && !ran_before
+            && !self.control.ready.is_open()
+        {
+            checkpointer.save(Some(&self.control.stop))?;
+            // Stopped while saving: it may not be durable, so the worker is not ready.
+            if self.control.stop.is_open() {
+                return Ok(());
+            }
+        }
+        self.source.meter.opened();
+        self.control.set(WorkerState::Streaming);
+        self.control.ready.open();
+        log::line!(
+            LogLevel::Info,
+            self.name(),
+            "streaming {} on {}",
+            self.scope.namespace(),
+            self.deployment.uri().shown()
+        );
+        Ok(())
+    }
+
+    /// Whether a broken cursor may be opened again; if not, the failure.
+    fn judge(
+        &self,
+        error: &DriverError,
+        phase: Phase,
+        position: &Position,
+        trouble: &mut Trouble,
+    ) -> Result<()> {
+        let (what, limit) = match phase {
+            Phase::Opening => {
+                ("open the change stream", Some(self.deployment.server_selection_timeout()))
+            }
+            Phase::Reopening | Phase::Streaming => {
+                ("go on with the change stream", self.options.retry)
+            }
+        };
+        let in_time = trouble.lasts_less_than(limit);
+        let failure = resume::error(error, self.deployment.uri(), what, position.time());
+        if in_time && resume::is_resumable(error, phase, self.deployment.wire_version()) {
+            self.source.meter.troubled(failure.of_worker(self.source.name.as_str()));
+            return Ok(());
+        }
+        Err(failure)
+    }
+
+    /// Looks for the `invalidate` that a stage of the user's pipeline has kept from us: the server
+    /// ends the cursor all the same, and a stream that goes on from before it only ends again.
+    ///
+    /// It searches from before the last reply, because newer servers place that reply's token behind
+    /// the `invalidate` (seen with 6.0.5) and older ones before it (4.2.6).
+    fn find_invalidate(&self, before: Position) -> Result<Option<Token>, Stopped> {
+        /// Replies without it, the opening one included, after which it is not there.
+        const PATIENCE: usize = 3;
+        let mut scope = self.scope.clone();
+        scope.stages = vec![options::only_invalidate()];
+        let cursor = Cursor::open(&self.deployment, scope, before, |_| Some(0));
+        for _ in 0..PATIENCE {
+            match cursor.next(&self.control.stop) {
+                Next::Reply(reply, _) => {
+                    if let Some(token) = reply.invalidate_token() {
+                        return Ok(Some(token));
+                    }
+                }
+                Next::Stopped => return Err(Stopped),
+                // The main cursor will meet the same, and knows what to do.
+                Next::Failed(_) | Next::Ended | Next::Lost => break,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// For how long the stream has not worked, and how often it was opened in vain.
+struct Trouble {
+    since: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Trouble {
+    /// The time before the first open counts from the start.
+    fn new() -> Self {
+        Self { since: Some(Instant::now()), backoff: Backoff::new() }
+    }
+
+    fn ends(&mut self, sound: bool) {
+        self.since = None;
+        if sound {
+            self.backoff = Backoff::new();
+        }
+    }
+
+    fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        limit.is_none_or(|limit| since.elapsed() < limit)
+    }
+}

@@ -1,0 +1,297 @@
+//! The description of a worker: what it watches, where it begins, its options; and its start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::buffer::Buffer;
+use crate::checkpoint::{
+    CheckpointStore, Checkpointer, CollectionCheckpoint, FileCheckpoint, Identity,
+};
+use crate::client::{Deployment, with_signals_blocked};
+use crate::cursor::Scope;
+use crate::error::{Error, ErrorKind, Result};
+use crate::json::{ExtendedJson, Format};
+use crate::message::Source;
+use crate::options::{self, FullDocument, OnHistoryLost, OnInvalidate, Options, Start};
+use crate::stream::Stream;
+use crate::uri::Uri;
+use crate::worker::{Control, Worker};
+
+/// Describes a worker: what it watches, where it begins, its options.
+///
+/// Mistakes in it are reported by [`spawn`](Self::spawn).
+#[derive(Clone)]
+#[must_use = "a worker starts with spawn"]
+pub struct Watch {
+    uri: String,
+    database: Option<String>,
+    collection: Option<String>,
+    options: Options,
+    checkpoint: Option<Arc<dyn CheckpointStore>>,
+    mistake: Option<Error>,
+}
+
+impl Watch {
+    pub(crate) fn new(uri: String) -> Self {
+        Self {
+            uri,
+            database: None,
+            collection: None,
+            options: Options::new(),
+            checkpoint: None,
+            mistake: None,
+        }
+    }
+
+    /// Watches this database only; without it the whole deployment is watched.
+    pub fn database(mut self, name: impl Into<String>) -> Self {
+        self.database = Some(name.into());
+        self
+    }
+
+    /// Watches this collection of the database only. It need not exist yet.
+    pub fn collection(mut self, name: impl Into<String>) -> Self {
+        self.collection = Some(name.into());
+        self
+    }
+
+    /// Where the stream begins; [`Start::Now`] if never called.
+    pub fn start_at(self, start: Start) -> Self {
+        self.check(|options| options.set_start(&start))
+    }
+
+    /// The worker's name in messages, errors and logs; the namespace if never called.
+    pub fn name(self, name: &str) -> Self {
+        self.option("name", name)
+    }
+
+    /// Aggregation stages that the server puts behind `$changeStream`.
+    pub fn pipeline(self, stages: impl IntoIterator<Item = bson::Document>) -> Self {
+        let stages = stages.into_iter().collect();
+        self.check(|options| {
+            options.pipeline = options::check_pipeline(stages)
+                .map_err(|reason| Error::argument(format!("pipeline: {reason}")))?;
+            Ok(())
+        })
+    }
+
+    /// Which version of the document updates carry.
+    pub fn full_document(mut self, mode: FullDocument) -> Self {
+        self.options.full_document = mode;
+        self
+    }
+
+    /// Most events in one reply of the server.
+    pub fn batch_size(self, events: u32) -> Self {
+        self.option("batch_size", &events.to_string())
+    }
+
+    /// Longest time that the server waits for an event before it answers with none, in whole
+    /// milliseconds.
+    pub fn await_time(self, time: Duration) -> Self {
+        self.option("await_ms", &time.as_millis().to_string())
+    }
+
+    /// The shape of the JSON.
+    pub fn format(mut self, format: Format) -> Self {
+        self.options.format = format;
+        self
+    }
+
+    /// The mode of Extended JSON.
+    pub fn extended_json(mut self, mode: ExtendedJson) -> Self {
+        self.options.json = mode;
+        self
+    }
+
+    /// Once the stream has been open: give up opening it again after this time. Without it the
+    /// worker never gives up.
+    pub fn retry_for(mut self, time: Duration) -> Self {
+        self.options.retry = Some(time);
+        self
+    }
+
+    /// Keeps the acknowledged position in a store, and goes on there when the worker is started again. A
+    /// saved checkpoint goes before every start point.
+    pub fn checkpoint(mut self, store: impl CheckpointStore) -> Self {
+        self.checkpoint = Some(Arc::new(store));
+        self
+    }
+
+    /// The name of the checkpoint; the worker's name if never called. It must stay the same from run to
+    /// run, and no other running worker may use it in the same store.
+    pub fn checkpoint_name(self, name: &str) -> Self {
+        self.option("checkpoint_name", name)
+    }
+
+    /// Save the checkpoint at most this often, in whole milliseconds.
+    pub fn checkpoint_interval(self, time: Duration) -> Self {
+        self.option("checkpoint_ms", &time.as_millis().to_string())
+    }
+
+    /// What happens when the oplog no longer holds the point from which the stream is to go on.
+    pub fn on_history_lost(mut self, policy: OnHistoryLost) -> Self {
+        self.options.on_history_lost = policy;
+        self
+    }
+
+    /// What happens when what is watched was dropped or renamed.
+    pub fn on_invalidate(mut self, policy: OnInvalidate) -> Self {
+        self.options.on_invalidate = policy;
+        self
+    }
+
+    /// Sets an option by its name, see [`OPTIONS`](crate::OPTIONS).
+    pub fn option(self, name: &str, value: &str) -> Self {
+        self.check(|options| options.set(name, value))
+    }
+
+    /// Replaces all options.
+    pub fn options(mut self, options: &Options) -> Self {
+        self.options = options.clone();
+        self
+    }
+
+    /// The first mistake is the one that is reported.
+    fn check(mut self, change: impl FnOnce(&mut Options) -> Result<()>) -> Self {
+        if let Err(error) = change(&mut self.options) {
+            self.mistake.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Checks everything that can be checked without a server, and starts the worker. It connects on
+    /// its own thread; what goes wrong there comes through the buffer.
+    ///
+    /// Keep a handle to the buffer: when the last one is dropped its workers stop.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed
+    /// buffer or where the system gives no thread.
+    pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        let uri = Uri::parse(&self.uri)?;
+        check_namespace(self.database.as_deref(), self.collection.as_deref())?;
+        self.options.check()?;
+
+        let mut scope =
+            Scope::new(self.database.as_deref(), self.collection.as_deref(), &self.options);
+        let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
+        let source = Arc::new(Source::new(&name, self.options.format, self.options.json));
+        let control = Arc::new(Control::new(&source, scope.namespace()));
+        let deployment = Deployment::of(uri)?;
+        let key = self.options.checkpoint_name.as_deref().unwrap_or(&name);
+        let identity = Identity::new(key, &scope)?;
+        let checkpointer = match self.checkpoint_store(&deployment, &mut scope)? {
+            Some(store) => Some(Checkpointer::start(
+                store,
+                identity,
+                self.options.checkpoint_interval,
+                &source,
+            )?),
+            None => None,
+        };
+        let queue = Arc::clone(buffer.queue());
+        queue.attach(&control)?;
+        let stream = Stream {
+            deployment,
+            scope,
+            options: self.options,
+            source,
+            queue: Arc::clone(&queue),
+            control: Arc::clone(&control),
+            checkpointer: checkpointer.clone(),
+        };
+        let builder = std::thread::Builder::new().name("mongostream".to_owned());
+        if let Err(error) = with_signals_blocked(|| builder.spawn(move || stream.run())) {
+            queue.forget(&control);
+            return Err(Error::new(
+                ErrorKind::State,
+                format!("cannot start a thread for worker {name}: {error}"),
+            ));
+        }
+        Ok(Worker::new(control, checkpointer))
+    }
+
+    /// The store that the options or [`checkpoint`](Self::checkpoint) ask for. Where it is a collection
+    /// that the stream would see, the stream leaves it out.
+    fn checkpoint_store(
+        &self,
+        deployment: &Arc<Deployment>,
+        scope: &mut Scope,
+    ) -> Result<Option<Arc<dyn CheckpointStore>>> {
+        let options = &self.options;
+        let named = options.checkpoint_file.is_some() || options.checkpoint_collection.is_some();
+        if named && self.checkpoint.is_some() {
+            return Err(Error::argument("a checkpoint has one place, two are given"));
+        }
+        if let Some(path) = &options.checkpoint_file {
+            return Ok(Some(Arc::new(FileCheckpoint::new(path))));
+        }
+        let Some(namespace) = &options.checkpoint_collection else {
+            return Ok(self.checkpoint.clone());
+        };
+        let home = match &options.checkpoint_uri {
+            Some(uri) => Deployment::of(uri.clone())?,
+            None => Arc::clone(deployment),
+        };
+        let store = CollectionCheckpoint::on(home, namespace)?;
+        let (database, collection) = store.namespace();
+        let watches_database = scope.database.as_deref().is_none_or(|name| name == database);
+        if store.is_on(deployment) && watches_database {
+            match &scope.collection {
+                None => scope.leave_out(database, collection),
+                Some(name) if name == collection => {
+                    return Err(Error::argument(format!(
+                        "{namespace} is watched: its checkpoint cannot be in itself"
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Some(Arc::new(store)))
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the URI: it may hold a password.
+        f.debug_struct("Watch")
+            .field("database", &self.database)
+            .field("collection", &self.collection)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// MongoDB manual, "MongoDB Limits and Thresholds", "Naming Restrictions".
+pub(crate) fn check_namespace(database: Option<&str>, collection: Option<&str>) -> Result<()> {
+    const NOT_IN_DATABASE: [char; 7] = ['/', '\\', '.', ' ', '"', '$', '\0'];
+    if let Some(name) = database
+        && (name.is_empty() || name.len() > 63 || name.contains(NOT_IN_DATABASE))
+    {
+        return Err(Error::argument(format!(
+            "{name:?} is not a database name: it has 1 to 63 bytes and none of / \\ . \" $, space \
+             and NUL"
+        )));
+    }
+    if let Some(name) = collection {
+        if database.is_none() {
+            return Err(Error::argument(format!("collection {name:?} needs a database beside it")));
+        }
+        if name.is_empty()
+            || name.contains(['$', '\0'])
+            || name.starts_with('.')
+            || name.ends_with('.')
+        {
+            return Err(Error::argument(format!(
+                "{name:?} is not a collection name: it is not empty, has no $ and no NUL, and \
+                 neither begins nor ends with a dot"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! An oplog that no longer holds where a stream is to go on: what was lost is told, never hidden.
+
+mod support;
+
+use ground::ReplicaSet;
+use ground::mongodb::bson::{Document, Timestamp, doc};
+use ground::mongodb::sync::Collection;
+use mongostream::{Buffer, ErrorKind, Format, Message, OnHistoryLost, Start, Watch, Worker};
+
+use support::{
+    DEADLINE, cluster_time, event, failure, follow, id, json, next, spawn_ready, wait_for_len,
+};
+
+/// One server with an oplog of 1 MB, which it trims as soon as it knows what is durable.
+fn start() -> ReplicaSet {
+    ReplicaSet::builder().args(["--oplogSize", "1", "--syncdelay", "1"]).start().unwrap()
+}
+
+fn orders(set: &ReplicaSet) -> Collection<Document> {
+    set.client().database("shop").collection("orders")
+}
+
+fn watch(set: &ReplicaSet) -> Watch {
+    Worker::watch(set.uri()).database("shop").collection("orders")
+}
+
+fn insert(set: &ReplicaSet, id: i32) {
+    orders(set).insert_one(doc! { "_id": id }).run().unwrap();
+}
+
+/// Writes elsewhere until the oplog begins behind this time.
+fn roll_oplog_past(set: &ReplicaSet, time: Timestamp) {
+    let filler = set.client().database("other").collection::<Document>("filler");
+    let oplog = set.client().database("local").collection::<Document>("oplog.rs");
+    let text = "x".repeat(100_000);
+    ground::wait_until(3 * DEADLINE, "the oplog has rolled over", || {
+        filler.insert_many((0..20).map(|_| doc! { "text": &text })).run().unwrap();
+        let first = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).run().unwrap();
+        first.is_some_and(|first| first.get_timestamp("ts").unwrap() > time)
+    });
+}
+
+/// An event that the oplog no longer holds.
+fn lost_event(set: &ReplicaSet) -> Message {
+    let (buffer, _worker) = follow(watch(set));
+    insert(set, 0);
+    let message = next(&buffer);
+    roll_oplog_past(set, cluster_time(&message));
+    message
+}
+
+fn token(message: &Message) -> String {
+    message.resume_token().unwrap().to_owned()
+}
+
+/// From when to when changes are missing.
+fn bounds(gap: &Message) -> (Timestamp, Timestamp) {
+    assert_eq!(gap.operation(), "gap");
+    let event = event(gap);
+    let bounds = event.get_document("operationDescription").unwrap();
+    (bounds.get_timestamp("from").unwrap(), bounds.get_timestamp("to").unwrap())
+}
+
+#[test]
+fn a_restart_tells_of_the_gap_and_goes_on_from_now() {
+    let set = start();
+    let lost = lost_event(&set);
+    let start = Start::StartAfter(token(&lost));
+    let watch = watch(&set).on_history_lost(OnHistoryLost::Restart).start_at(start);
+    let (buffer, worker) = follow(watch);
+    // Newer servers find out behind the open: what is written before would lie in the gap.
+    let gap = next(&buffer);
+    let (from, to) = bounds(&gap);
+    assert_eq!(from, cluster_time(&lost));
+    insert(&set, 1);
+    let first = next(&buffer);
+    assert_eq!(id(&first), 1);
+    assert!(from < to && to <= cluster_time(&first), "{from} to {to}");
+
+    assert_eq!(gap.namespace(), "shop.orders");
+    let shown = json(&gap);
+    assert_eq!(shown["OperationType"], "gap");
+    assert_eq!(shown["Namespace"]["Collection"], "orders");
+    assert_eq!(shown["DocumentKey"]["DocumentId"], "");
+    let seconds = |name: &str| shown["OperationDescription"][name]["$timestamp"]["t"].clone();
+    assert_eq!((seconds("from"), seconds("to")), (from.time.into(), to.time.into()));
+
+    // Until it is acknowledged a crash would tell of it again; then the stream goes on behind it.
+    let before = worker.resume_token();
+    assert!(before.is_none() || before.as_deref() == lost.resume_token(), "{before:?}");
+    first.ack();
+    assert_eq!(worker.resume_token(), before);
+    gap.ack();
+    assert_eq!(worker.resume_token().as_deref(), first.resume_token());
+    let behind_the_gap = token(&gap);
+    let (again, _worker) = follow(self::watch(&set).start_at(Start::StartAfter(behind_the_gap)));
+    assert_eq!(id(&next(&again)), 1);
+}
+
+#[test]
+fn a_gap_that_nobody_acknowledged_is_told_again() {
+    let set = start();
+    let directory = std::env::temp_dir().join(set.database("gap"));
+    std::fs::create_dir_all(&directory).unwrap();
+    let watch = || {
+        watch(&set)
+            .on_history_lost(OnHistoryLost::Restart)
+            .checkpoint(mongostream::FileCheckpoint::new(directory.join("orders.token")))
+    };
+    let (buffer, worker) = follow(watch());
+    insert(&set, 0);
+    let lost = next(&buffer);
+    lost.ack();
+    // An idle token would be behind the event, and the loss begin there.
+    buffer.close();
+    worker.join().unwrap();
+    drop(worker);
+    roll_oplog_past(&set, cluster_time(&lost));
+
+    let mut begins = Vec::new();
+    for round in 1..3 {
+        let (buffer, worker) = follow(watch());
+        let gap = next(&buffer);
+        insert(&set, round);
+        begins.push(bounds(&gap).0);
+        let event = next(&buffer);
+        assert_eq!(id(&event), round);
+        event.ack();
+        if round == 2 {
+            gap.ack();
+        }
+        buffer.close();
+        worker.join().unwrap();
+    }
+    assert_eq!(begins, [begins[0]; 2]);
+    let (buffer, _worker) = follow(watch());
+    insert(&set, 3);
+    assert_eq!(id(&next(&buffer)), 3);
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
+fn a_cursor_that_the_oplog_has_overtaken_goes_on_behind_a_gap() {
+    let set = start();
+    // Three replies of one event fill the buffer and both places before it; the cursor waits.
+    let watch = watch(&set).on_history_lost(OnHistoryLost::Restart).batch_size(1);
+    let buffer = Buffer::new(1);
+    let worker = spawn_ready(watch.format(Format::Event), &buffer);
+    let orders = orders(&set);
+    orders.insert_many((0..100).map(|id| doc! { "_id": id })).run().unwrap();
+    wait_for_len(&buffer, 1);
+    let last = set.client().database("local").collection::<Document>("oplog.rs");
+    let last = last.find_one(doc! {}).sort(doc! { "$natural": -1 }).run().unwrap().unwrap();
+    roll_oplog_past(&set, last.get_timestamp("ts").unwrap());
+
+    let mut last = None;
+    let gap = loop {
+        let message = next(&buffer);
+        if message.operation() == "gap" {
+            break message;
+        }
+        assert_eq!(id(&message), last.as_ref().map_or(0, |last| id(last) + 1));
+        last = Some(message);
+    };
+    let last = last.expect("what was read before is delivered");
+    assert!(id(&last) < 99);
+    // A reply's own token may lie behind its last event.
+    let (from, to) = bounds(&gap);
+    assert!(cluster_time(&last) <= from && from < to, "{from} to {to}");
+    insert(&set, 100);
+    assert_eq!(id(&next(&buffer)), 100);
+    assert_eq!(json(&gap)["operationType"], "gap");
+    drop(worker);
+}
+
+#[test]
+fn a_start_time_that_is_gone_is_the_beginning_of_the_gap() {
+    let set = start();
+    let lost = lost_event(&set);
+    let time = cluster_time(&lost).time;
+    let (buffer, _worker) =
+        follow(watch(&set).on_history_lost(OnHistoryLost::Restart).start_at(Start::at(time)));
+    assert_eq!(bounds(&next(&buffer)).0, Timestamp { time, increment: 0 });
+    insert(&set, 1);
+    assert_eq!(id(&next(&buffer)), 1);
+}
+
+#[test]
+fn a_quiet_stream_learns_that_its_history_is_lost() {
+    let set = start();
+    let lost = lost_event(&set);
+    let buffer = Buffer::new(10);
+    let start = Start::StartAfter(token(&lost));
+    let worker = watch(&set).start_at(start).spawn(&buffer).unwrap();
+    let error = failure(&buffer);
+    assert_eq!(error.kind(), ErrorKind::HistoryLost, "{error}");
+    let time = cluster_time(&lost).time;
+    assert!(error.to_string().contains(&format!("unix time {time}")), "{error}");
+    // Nothing of it says that the stream is somewhere else.
+    let position = worker.resume_token();
+    assert!(position.is_none() || position.as_deref() == lost.resume_token(), "{position:?}");
+}
+
+#[test]
+fn a_pipeline_that_takes_the_token_away_is_no_lost_history() {
+    let set = ground::shared();
+    let database = set.database("history");
+    let watch = support::watch_collection(&database, "orders")
+        .pipeline([doc! { "$project": { "operationType": 1, "_id": 0 } }])
+        .on_history_lost(OnHistoryLost::Restart);
+    let (buffer, _worker) = follow(watch);
+    support::collection(&database, "orders").insert_one(doc! {}).run().unwrap();
+    let error = failure(&buffer);
+    assert_eq!(error.kind(), ErrorKind::Server, "{error}");
+    assert!(error.to_string().contains("option pipeline"), "{error}");
+}

@@ -4,7 +4,7 @@
 //! Alone in its binary: a process has one logger.
 
 use std::sync::{Mutex, Once};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ground::mongodb::bson::doc;
 use ground::{ReplicaSet, wait_until};
@@ -145,15 +145,45 @@ fn each_attempt_to_reconnect_is_one_line() {
         })
         .unwrap();
     wait_until(DEADLINE, "it streams again", || {
-        lines("reconnects").iter().filter(|(level, _)| *level == Level::Info).count() == 2
+        lines("reconnects").iter().filter(|(_, text)| text.starts_with("streaming ")).count() == 2
     });
     assert_eq!(worker.state(), WorkerState::Streaming);
     let attempts = lines("reconnects");
     let attempts = &attempts[2..attempts.len() - 1];
     assert_eq!(attempts.len(), 5, "the break and four attempts in vain: {attempts:#?}");
-    for (level, text) in attempts {
-        assert_eq!(*level, Level::Warn, "{text}");
+    for (number, (level, text)) in attempts.iter().enumerate() {
+        // One warning tells that it is broken; that it still is, is none.
+        assert_eq!(*level, if number == 0 { Level::Warn } else { Level::Info }, "{text}");
         assert!(text.contains("; opening the stream again with startAfter in "), "{text}");
+    }
+}
+
+#[test]
+fn while_the_server_is_down_a_worker_speaks_once_an_attempt() {
+    const WORKERS: usize = 8;
+    /// How long the driver looks for a server, so at least how long an attempt takes.
+    const ATTEMPT: Duration = Duration::from_secs(1);
+    collect();
+    let set = ReplicaSet::start().unwrap();
+    let uri = set.uri_with(&format!("serverSelectionTimeoutMS={}", ATTEMPT.as_millis()));
+    let buffer = Buffer::new(10);
+    let names: Vec<String> = (0..WORKERS).map(|number| format!("down{number}")).collect();
+    let _workers: Vec<Worker> = names
+        .iter()
+        .map(|name| start(Worker::watch(&uri).database("shop").option("name", name), &buffer))
+        .collect();
+    let killed = Instant::now();
+    set.member(0).kill().unwrap();
+    wait_until(DEADLINE, "all have tried five times in vain", || {
+        names.iter().all(|name| lines(name).len() >= 2 + 6)
+    });
+    for name in &names {
+        let lines = lines(name).split_off(2);
+        // The break is told at once, and the next attempt may fail as soon, on a cleared connection.
+        let attempts = killed.elapsed().as_millis() / ATTEMPT.as_millis() + 2;
+        assert!(lines.len() as u128 <= attempts, "more than {attempts}: {lines:#?}");
+        let warnings = lines.iter().filter(|(level, _)| *level == Level::Warn).count();
+        assert_eq!(warnings, 1, "{lines:#?}");
     }
 }
 

@@ -3,13 +3,15 @@
 //!
 //! Alone in its binary: a process has one logger.
 
-use std::sync::{Mutex, Once};
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ground::mongodb::bson::doc;
 use ground::{ReplicaSet, wait_until};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use mongostream::{Buffer, Start, Waited, Watch, Worker, WorkerState};
+use mongostream::{Buffer, CheckpointStore, Start, StoreError, Waited, Watch, Worker, WorkerState};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const SECRET: &str = "hunter2";
@@ -83,6 +85,35 @@ fn start(watch: Watch, buffer: &Buffer) -> Worker {
 fn stop(worker: &Worker) {
     worker.stop();
     assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
+}
+
+/// Keeps nothing, and refuses what it is told to.
+#[derive(Clone, Default)]
+struct Refusing {
+    refuses: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl CheckpointStore for Refusing {
+    fn place(&self) -> String {
+        "nowhere".to_owned()
+    }
+
+    fn claim(&self, _: &str) -> Result<Box<dyn Any + Send>, StoreError> {
+        Ok(Box::new(()))
+    }
+
+    fn load(&self, _: &str) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    fn save(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err("told to".into());
+        }
+        Ok(())
+    }
 }
 
 #[test]
@@ -185,6 +216,38 @@ fn while_the_server_is_down_a_worker_speaks_once_an_attempt() {
         let warnings = lines.iter().filter(|(level, _)| *level == Level::Warn).count();
         assert_eq!(warnings, 1, "{lines:#?}");
     }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_saved_is_one_warning_until_it_can() {
+    collect();
+    let set = ground::shared();
+    let database = set.database("log");
+    let buffer = Buffer::new(10);
+    let store = Refusing::default();
+    let watch = Worker::watch(set.uri()).database(&database).option("name", "unsaved");
+    let watch = watch.checkpoint(store.clone()).checkpoint_interval(Duration::from_millis(5));
+    let worker = start(watch, &buffer);
+    store.refuses.store(true, Ordering::Relaxed);
+    set.client().database(&database).collection("c").insert_one(doc! { "_id": 1 }).run().unwrap();
+    buffer.recv().unwrap().unwrap().ack();
+    wait_until(DEADLINE, "it has tried in vain", || store.refused.load(Ordering::Relaxed) >= 5);
+    store.refuses.store(false, Ordering::Relaxed);
+    wait_until(DEADLINE, "it is saved", || {
+        lines("unsaved").iter().any(|(_, text)| text.starts_with("the checkpoint is saved again"))
+    });
+    stop(&worker);
+    assert_lines(
+        "unsaved",
+        &[
+            (Level::Debug, "opening the stream from now"),
+            (Level::Info, "streaming "),
+            (Level::Warn, "cannot save checkpoint \"unsaved\" in nowhere: told to"),
+            (Level::Info, "the checkpoint is saved again"),
+            (Level::Debug, "was asked to stop"),
+            (Level::Info, "has stopped"),
+        ],
+    );
 }
 
 #[test]

@@ -565,6 +565,8 @@ fn a_checkpoint_that_was_loaded_has_figures_before_the_stream_is_open() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let unreachable = Worker::watch(format!("mongodb://127.0.0.1:{port}")).database(&database);
     let unreachable = unreachable.collection("orders").checkpoint(directory.checkpoint());
+    // Nothing is saved, nor found to be saved, within this test.
+    let unreachable = unreachable.checkpoint_interval(Duration::from_secs(3600));
     let buffer = Buffer::new(10);
     let _worker = unreachable.spawn(&buffer).unwrap();
     wait_until(DEADLINE, "it is loaded", || row(&buffer).checkpoint_saved_ms_ago.is_some());

@@ -179,6 +179,7 @@ impl Checkpointer {
             claim: Arc::clone(&claim),
             last: Instant::now(),
             acked: 0,
+            told: None,
         };
         let builder = std::thread::Builder::new().name("mongostream-save".to_owned());
         with_signals_blocked(|| builder.spawn(move || saver.run(&received))).map_err(|error| {
@@ -246,6 +247,9 @@ struct Saver {
     /// When it saved last, and how many events were acknowledged then.
     last: Instant,
     acked: u64,
+    /// The failure that the log was told last, until a save succeeds: a full disk is one line, not one
+    /// a second.
+    told: Option<String>,
 }
 
 impl Saver {
@@ -288,6 +292,9 @@ impl Saver {
         let token = token.map_err(|reason| {
             failed(&format_args!("{reason}; it is left as it is: remove it to start anew"))
         })?;
+        if let Some(token) = &token {
+            self.source.meter.checkpoint_holds(token);
+        }
         self.claim.lock().unwrap_or_else(PoisonError::into_inner).saved.clone_from(&token);
         Ok(token)
     }
@@ -297,9 +304,21 @@ impl Saver {
         if acked == self.acked && self.last.elapsed() < self.interval * Self::IDLE_FACTOR {
             return;
         }
-        if let Err(error) = self.save() {
-            log::line!(LogLevel::Warn, self.source.name.as_str(), "{error}");
-            self.source.meter.troubled(error.of_worker(self.source.name.as_str()));
+        let source = Arc::clone(&self.source);
+        let name = source.name.as_str();
+        match self.save() {
+            Ok(()) if self.told.take().is_some() => {
+                log::line!(LogLevel::Info, name, "the checkpoint is saved again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let text = error.to_string();
+                if self.told.as_ref() != Some(&text) {
+                    log::line!(LogLevel::Warn, name, "{text}");
+                    self.told = Some(text);
+                }
+                source.meter.troubled(error.of_worker(name));
+            }
         }
     }
 
@@ -314,17 +333,21 @@ impl Saver {
             return Ok(());
         }
         // Before the stream was open there is nothing to save, and nothing may be overwritten.
-        let Some(token) = position.filter(|token| claim.saved.as_ref() != Some(token)) else {
-            return Ok(());
-        };
-        let text = self.identity.write(&token);
-        guarded(|| self.store.save(&self.identity.name, &text)).map_err(|error| {
-            let (name, place) = (&self.identity.name, self.store.place());
-            let text = format!("cannot save checkpoint {name:?} in {place}: {error}");
-            Error::new(ErrorKind::Checkpoint, text)
-        })?;
+        let Some(token) = position else { return Ok(()) };
+        let meter = &self.source.meter;
+        if claim.saved.as_ref() != Some(&token) {
+            let text = self.identity.write(&token);
+            guarded(|| self.store.save(&self.identity.name, &text)).map_err(|error| {
+                let (name, place) = (&self.identity.name, self.store.place());
+                let text = format!("cannot save checkpoint {name:?} in {place}: {error}");
+                let error = Error::new(ErrorKind::Checkpoint, text);
+                meter.checkpoint_failed(error.clone().of_worker(self.source.name.as_str()));
+                error
+            })?;
+            (self.last, self.acked) = (Instant::now(), acked);
+        }
+        meter.checkpoint_holds(&token);
         claim.saved = Some(token);
-        (self.last, self.acked) = (Instant::now(), acked);
         Ok(())
     }
 }

@@ -5,11 +5,12 @@
 //! lock, which is held at those moments anyway.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::ack::Token;
 use crate::capi::status::{name_of, status_of};
 use crate::cursor::Reply;
 use crate::error::Error;
@@ -84,6 +85,16 @@ pub struct WorkerStats {
     pub last_event_ms_ago: Option<u64>,
     /// Milliseconds since the stream was opened, the last time. `None` before the first.
     pub opened_ms_ago: Option<u64>,
+    /// Milliseconds since the checkpoint was last known to hold the acknowledged position: when it
+    /// was loaded or saved, or was to be saved and held that position already. `None` without a
+    /// checkpoint, and before the first time.
+    pub checkpoint_saved_ms_ago: Option<u64>,
+    /// Milliseconds between the cluster time of the position in the checkpoint and this machine's
+    /// clock now: how far back a restart would begin. `None` without a checkpoint and before the
+    /// first was loaded or saved; as coarse as `lag_ms`.
+    pub checkpoint_lag_ms: Option<u64>,
+    /// Why the checkpoint could not be saved, the last time. `None` again once it could.
+    pub checkpoint_error: Option<Error>,
 }
 
 impl BufferStats {
@@ -127,6 +138,9 @@ impl WorkerStats {
             "lag_ms": self.lag_ms,
             "last_event_ms_ago": self.last_event_ms_ago,
             "opened_ms_ago": self.opened_ms_ago,
+            "checkpoint_saved_ms_ago": self.checkpoint_saved_ms_ago,
+            "checkpoint_lag_ms": self.checkpoint_lag_ms,
+            "checkpoint_error": self.checkpoint_error.as_ref().map(Error::to_string),
         })
     }
 }
@@ -154,6 +168,10 @@ pub(crate) struct Meter {
     last_event: AtomicU64,
     opened: AtomicU64,
     last_error: Mutex<Option<Error>>,
+    /// Like `cluster_time`, of the token in the checkpoint.
+    checkpoint_time: AtomicU64,
+    checkpoint_saved: AtomicU64,
+    checkpoint_error: Mutex<Option<Error>>,
 }
 
 impl Meter {
@@ -168,6 +186,9 @@ impl Meter {
             last_event: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             last_error: Mutex::new(None),
+            checkpoint_time: AtomicU64::new(0),
+            checkpoint_saved: AtomicU64::new(0),
+            checkpoint_error: Mutex::new(None),
         }
     }
 
@@ -198,7 +219,20 @@ impl Meter {
 
     /// The stream broke, could not be opened, or its checkpoint not be saved; it will be tried again.
     pub(crate) fn troubled(&self, error: Error) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *lock(&self.last_error) = Some(error);
+    }
+
+    /// The checkpoint holds this token, which is the acknowledged position.
+    pub(crate) fn checkpoint_holds(&self, token: &Token) {
+        let seconds = event::token_seconds(token).unwrap_or(0);
+        self.checkpoint_time.store(seconds.into(), Ordering::Relaxed);
+        self.checkpoint_saved.store(self.now(), Ordering::Relaxed);
+        *lock(&self.checkpoint_error) = None;
+    }
+
+    /// The checkpoint could not be saved.
+    pub(crate) fn checkpoint_failed(&self, error: Error) {
+        *lock(&self.checkpoint_error) = Some(error);
     }
 
     /// The figures, with those that are counted elsewhere.
@@ -210,8 +244,6 @@ impl Meter {
         failure: Option<Error>,
         (received, unacked): (u64, u64),
     ) -> WorkerStats {
-        let seconds = self.cluster_time.load(Ordering::Relaxed);
-        let last_error = || self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         WorkerStats {
             name: name.to_owned(),
             state,
@@ -222,13 +254,13 @@ impl Meter {
             delivered_bytes: self.delivered_bytes.load(Ordering::Relaxed),
             unacked,
             reconnects: self.reconnects.load(Ordering::Relaxed),
-            last_error: failure.or_else(last_error),
-            lag_ms: (seconds != 0).then(|| {
-                let position = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-                SystemTime::now().duration_since(position).map_or(0, milliseconds)
-            }),
+            last_error: failure.or_else(|| lock(&self.last_error).clone()),
+            lag_ms: lag(&self.cluster_time),
             last_event_ms_ago: self.ago(&self.last_event),
             opened_ms_ago: self.ago(&self.opened),
+            checkpoint_saved_ms_ago: self.ago(&self.checkpoint_saved),
+            checkpoint_lag_ms: lag(&self.checkpoint_time),
+            checkpoint_error: lock(&self.checkpoint_error).clone(),
         }
     }
 
@@ -240,6 +272,19 @@ impl Meter {
         let moment = moment.load(Ordering::Relaxed);
         (moment != 0).then(|| self.now().saturating_sub(moment))
     }
+}
+
+fn lock(error: &Mutex<Option<Error>>) -> MutexGuard<'_, Option<Error>> {
+    error.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From a cluster time in seconds since 1970 to now; `None` for 0.
+fn lag(cluster_time: &AtomicU64) -> Option<u64> {
+    let seconds = cluster_time.load(Ordering::Relaxed);
+    (seconds != 0).then(|| {
+        let position = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        SystemTime::now().duration_since(position).map_or(0, milliseconds)
+    })
 }
 
 /// Whole milliseconds, saturating.

@@ -195,8 +195,9 @@ impl Stream {
                 self.control.set(WorkerState::Reconnecting);
             }
             let wait = trouble.backoff.next();
+            let level = trouble.level();
             log::line!(
-                LogLevel::Warn,
+                level,
                 self.name(),
                 "{cause}; opening the stream again {position} in {} ms",
                 wait.as_millis()
@@ -371,19 +372,26 @@ impl Stream {
 struct Trouble {
     since: Option<Instant>,
     backoff: Backoff,
+    told: bool,
 }
 
 impl Trouble {
     /// The time before the first open counts from the start.
     fn new() -> Self {
-        Self { since: Some(Instant::now()), backoff: Backoff::new() }
+        Self { since: Some(Instant::now()), backoff: Backoff::new(), told: false }
     }
 
     fn ends(&mut self, sound: bool) {
         self.since = None;
+        self.told = false;
         if sound {
             self.backoff = Backoff::new();
         }
+    }
+
+    /// Of its next line: that it has begun is a warning, that it goes on is none.
+    fn level(&mut self) -> LogLevel {
+        if std::mem::replace(&mut self.told, true) { LogLevel::Info } else { LogLevel::Warn }
     }
 
     fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {

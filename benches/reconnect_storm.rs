@@ -2,7 +2,8 @@
 //! only server is killed (kill -9), and how soon all of them deliver again when it is back.
 //!
 //! `cargo bench --bench reconnect_storm -- [seconds] [--json]`; an outage of 120 s without a number.
-//! Linux only: it reads its CPU time from `/proc`. That time includes the bench's own, which sleeps.
+//! Linux only: it reads its CPU time from `/proc`. That time includes the bench's own, which sleeps, and
+//! that of the test ground's client, which sends heartbeats.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

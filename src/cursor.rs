@@ -26,6 +26,7 @@ use crate::gate::Gate;
 use crate::options::Options;
 use crate::resume::WIRE_VERSION_4_4;
 use crate::servers;
+use crate::snapshot::Namespace;
 
 /// What is watched, and how: everything of the aggregate command but the point to go on from.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub(crate) struct Scope {
     pub(crate) collection: Option<String>,
     pub(crate) change_stream: Document,
     pub(crate) stages: Vec<Document>,
+    /// The collection of the worker's own checkpoints, where the stream would show it.
+    left_out: Option<Namespace>,
     pub(crate) batch_size: u32,
     pub(crate) await_time: Duration,
 }
@@ -49,6 +52,7 @@ impl Scope {
             collection: collection.map(str::to_owned),
             change_stream,
             stages: options.pipeline.clone(),
+            left_out: None,
             batch_size: options.batch_size,
             await_time: options.await_time,
         }
@@ -76,6 +80,13 @@ impl Scope {
     pub(crate) fn leave_out(&mut self, database: &str, collection: &str) {
         let own = doc! { "ns.db": database, "ns.coll": collection };
         self.stages.insert(0, doc! { "$match": { "$nor": [own] } });
+        let (database, collection) = (database.to_owned(), collection.to_owned());
+        self.left_out = Some(Namespace { database, collection });
+    }
+
+    /// Whether the documents of a collection belong to it, of which the database does.
+    pub(crate) fn watches(&self, namespace: &Namespace) -> bool {
+        self.left_out.as_ref() != Some(namespace)
     }
 
     fn command(&self, from: &Position) -> Document {
@@ -366,29 +377,43 @@ pub(crate) struct Reply {
 
 impl Reply {
     fn parse(batch: RawBatch) -> DriverResult<Self> {
+        let mut reply = Self::of_documents(batch)?;
+        let cursor = reply.batch.as_raw_document().get_document("cursor").ok();
+        reply.token = cursor
+            .and_then(|cursor| cursor.get_document("postBatchResumeToken").ok())
+            .map(|token| Token::from(token.as_bytes()))
+            .or_else(|| reply.last().and_then(event::resume_token).map(Token::from));
+        Ok(reply)
+    }
+
+    /// A reply with documents that are no events: it has no token.
+    pub(crate) fn of_documents(batch: RawBatch) -> DriverResult<Self> {
         let base = batch.as_raw_document().as_bytes().as_ptr() as usize;
         let mut spans = Vec::new();
         for element in batch.doc_slices()? {
-            let event = match element? {
-                RawBsonRef::Document(event) => event.as_bytes(),
+            let document = match element? {
+                RawBsonRef::Document(document) => document.as_bytes(),
                 _ => {
-                    return Err(DriverError::custom("a change event is not a document".to_owned()));
+                    return Err(DriverError::custom("what came is not a document".to_owned()));
                 }
             };
-            let start = (event.as_ptr() as usize - base) as u32;
-            spans.push(start..start + event.len() as u32);
+            let start = (document.as_ptr() as usize - base) as u32;
+            spans.push(start..start + document.len() as u32);
         }
-        let token = batch
-            .as_raw_document()
-            .get_document("cursor")
-            .ok()
-            .and_then(|cursor| cursor.get_document("postBatchResumeToken").ok())
-            .map(|token| Token::from(token.as_bytes()));
-        let mut reply = Self { batch, spans, token };
-        if reply.token.is_none() {
-            reply.token = reply.last().and_then(event::resume_token).map(Token::from);
+        Ok(Self { batch, spans, token: None })
+    }
+
+    /// Leaves the first document out if it has this `_id`.
+    pub(crate) fn skip_first_if(&mut self, id: &Bson) {
+        if self.spans.first().and_then(|span| self.id(span)).as_ref() == Some(id) {
+            self.spans.remove(0);
         }
-        Ok(reply)
+    }
+
+    fn id(&self, span: &Range<u32>) -> Option<Bson> {
+        let document = self.bytes().get(span.start as usize..span.end as usize)?;
+        let document = RawDocument::from_bytes(document).ok()?;
+        Bson::try_from(document.get("_id").ok()??).ok()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -409,6 +434,11 @@ impl Reply {
     fn last(&self) -> Option<&[u8]> {
         let span = self.spans.last()?;
         self.bytes().get(span.start as usize..span.end as usize)
+    }
+
+    /// The `_id` of the last document.
+    pub(crate) fn last_id(&self) -> Option<Bson> {
+        self.id(self.spans.last()?)
     }
 
     /// The token behind the last event: the reply's own (`postBatchResumeToken`), or the last

@@ -64,6 +64,7 @@ mod notice;
 mod options;
 mod resume;
 mod servers;
+mod snapshot;
 mod stats;
 mod stream;
 mod uri;
@@ -81,8 +82,8 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{
-    FullDocument, OPTIONS, OnHistoryLost, OnInvalidate, OptionInfo, Options, Start,
+    FullDocument, OPTIONS, OnHistoryLost, OnInvalidate, OptionInfo, Options, Snapshot, Start,
 };
-pub use crate::stats::{BufferStats, WorkerStats};
+pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};
 pub use crate::watch::Watch;
 pub use crate::worker::{Waited, Worker, WorkerState};

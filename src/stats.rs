@@ -15,6 +15,7 @@ use crate::capi::status::{name_of, status_of};
 use crate::cursor::Reply;
 use crate::error::Error;
 use crate::event;
+use crate::snapshot::Namespace;
 use crate::worker::WorkerState;
 
 /// What a buffer holds and has held, with its workers; from [`Buffer::stats`](crate::Buffer::stats).
@@ -60,8 +61,8 @@ pub struct WorkerStats {
     pub state: WorkerState,
     /// What it watches: "shop.orders", "shop" for a database, "*" for a deployment.
     pub namespace: String,
-    /// Events that it has read from the server. It reads ahead: up to two replies of the server are
-    /// read and not yet queued.
+    /// Events that it has read from the server, and documents of a snapshot; messages of the library's
+    /// own count too. It reads ahead: up to two replies of the server are read and not yet queued.
     pub received: u64,
     /// The size of these events in bytes (BSON).
     pub received_bytes: u64,
@@ -95,6 +96,23 @@ pub struct WorkerStats {
     pub checkpoint_lag_ms: Option<u64>,
     /// Why the checkpoint could not be saved, the last time. `None` again once it could.
     pub checkpoint_error: Option<Error>,
+    /// How far its snapshot has come, the last one of this run. `None` without one.
+    pub snapshot: Option<SnapshotStats>,
+}
+
+/// How far a snapshot has come.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SnapshotStats {
+    /// Whether all of it is read; messages may still be queued.
+    pub finished: bool,
+    /// The collection that is or was read last; empty before the first.
+    pub namespace: String,
+    /// Documents that this run has read.
+    pub documents: u64,
+    /// About how many documents there were in all collections that were still to be read, or to be read
+    /// to their end, when this run began to read.
+    pub estimated: u64,
 }
 
 impl BufferStats {
@@ -141,6 +159,12 @@ impl WorkerStats {
             "checkpoint_saved_ms_ago": self.checkpoint_saved_ms_ago,
             "checkpoint_lag_ms": self.checkpoint_lag_ms,
             "checkpoint_error": self.checkpoint_error.as_ref().map(Error::to_string),
+            "snapshot": self.snapshot.as_ref().map(|snapshot| json!({
+                "finished": snapshot.finished,
+                "namespace": snapshot.namespace,
+                "documents": snapshot.documents,
+                "estimated": snapshot.estimated,
+            })),
         })
     }
 }
@@ -172,6 +196,7 @@ pub(crate) struct Meter {
     checkpoint_time: AtomicU64,
     checkpoint_saved: AtomicU64,
     checkpoint_error: Mutex<Option<Error>>,
+    snapshot: Mutex<Option<SnapshotStats>>,
 }
 
 impl Meter {
@@ -189,6 +214,7 @@ impl Meter {
             checkpoint_time: AtomicU64::new(0),
             checkpoint_saved: AtomicU64::new(0),
             checkpoint_error: Mutex::new(None),
+            snapshot: Mutex::new(None),
         }
     }
 
@@ -230,6 +256,32 @@ impl Meter {
         *lock(&self.checkpoint_error) = None;
     }
 
+    /// About so many documents are to be read.
+    pub(crate) fn snapshot_begins(&self, estimated: u64) {
+        let mut snapshot = lock(&self.snapshot);
+        // After an interruption the first figures hold.
+        if snapshot.as_ref().is_none_or(|snapshot| snapshot.finished) {
+            let namespace = String::new();
+            *snapshot = Some(SnapshotStats { finished: false, namespace, documents: 0, estimated });
+        }
+    }
+
+    /// The server has sent documents of a snapshot.
+    pub(crate) fn snapshot_reads(&self, namespace: &Namespace, documents: &Reply) {
+        let bytes: usize = documents.spans().iter().map(ExactSizeIterator::len).sum();
+        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(snapshot) = &mut *lock(&self.snapshot) {
+            snapshot.namespace = namespace.full();
+            snapshot.documents += documents.spans().len() as u64;
+        }
+    }
+
+    pub(crate) fn snapshot_ends(&self) {
+        if let Some(snapshot) = &mut *lock(&self.snapshot) {
+            snapshot.finished = true;
+        }
+    }
+
     /// The checkpoint could not be saved.
     pub(crate) fn checkpoint_failed(&self, error: Error) {
         *lock(&self.checkpoint_error) = Some(error);
@@ -261,6 +313,7 @@ impl Meter {
             checkpoint_saved_ms_ago: self.ago(&self.checkpoint_saved),
             checkpoint_lag_ms: lag(&self.checkpoint_time),
             checkpoint_error: lock(&self.checkpoint_error).clone(),
+            snapshot: lock(&self.snapshot).clone(),
         }
     }
 
@@ -274,7 +327,7 @@ impl Meter {
     }
 }
 
-fn lock(error: &Mutex<Option<Error>>) -> MutexGuard<'_, Option<Error>> {
+fn lock<T>(error: &Mutex<T>) -> MutexGuard<'_, T> {
     error.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

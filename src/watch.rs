@@ -12,7 +12,7 @@ use crate::cursor::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{ExtendedJson, Format};
 use crate::message::Source;
-use crate::options::{self, FullDocument, OnHistoryLost, OnInvalidate, Options, Start};
+use crate::options::{self, FullDocument, OnHistoryLost, OnInvalidate, Options, Snapshot, Start};
 use crate::stream::Stream;
 use crate::uri::Uri;
 use crate::worker::{Control, Worker};
@@ -127,6 +127,12 @@ impl Watch {
     /// Save the checkpoint at most this often, in whole milliseconds.
     pub fn checkpoint_interval(self, time: Duration) -> Self {
         self.option("checkpoint_ms", &time.as_millis().to_string())
+    }
+
+    /// Whether the documents that exist are delivered before the stream.
+    pub fn snapshot(mut self, mode: Snapshot) -> Self {
+        self.options.snapshot = mode;
+        self
     }
 
     /// What happens when the oplog no longer holds the point from which the stream is to go on.

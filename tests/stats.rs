@@ -625,6 +625,9 @@ fn the_keys_are_those_of_the_description() {
     let _worker = start(watch_saved(set, &database, &directory), &buffer);
     insert(set, &database, 0..1);
     wait_for_depth(&buffer, 1);
+    let read = watch(set, &database).snapshot(mongostream::Snapshot::Always);
+    let _reader = start(read, &buffer);
+    wait_for_depth(&buffer, 2);
     let text = stats(&buffer).to_json();
     assert!(!text.contains('\n'), "{text}");
     let found: Value = serde_json::from_str(&text).unwrap();
@@ -637,6 +640,9 @@ fn the_keys_are_those_of_the_description() {
         assert_documented(&stats, "The buffer");
         for worker in stats["workers"].as_array().unwrap() {
             assert_documented(worker, "A worker");
+            if !worker["snapshot"].is_null() {
+                assert_documented(&worker["snapshot"], "A snapshot");
+            }
         }
     }
 }

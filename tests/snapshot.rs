@@ -3,14 +3,16 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use ground::ReplicaSet;
-use ground::mongodb::bson::{self, Bson, DateTime, Document, doc, oid::ObjectId};
+use ground::mongodb::bson::oid::ObjectId;
+use ground::mongodb::bson::spec::BinarySubtype;
+use ground::mongodb::bson::{Binary, Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
 use ground::mongodb::options::Collation;
 use ground::mongodb::sync::{Collection, Database};
 use mongostream::{
@@ -125,74 +127,83 @@ fn what_exists_comes_before_what_changes() {
 }
 
 /// So many that they are read in several ranges.
-const MANY: i32 = 150_000;
+const MANY: i32 = 100_000;
 
-/// Inserts them, each with an id of the type that its number says; returns the ids.
-fn insert_many(collection: &Collection<Document>, id: impl Fn(i32) -> Bson) -> Vec<Bson> {
-    let ids: Vec<Bson> = (0..MANY).map(id).collect();
-    for chunk in ids.chunks(10_000) {
-        collection
-            .insert_many(chunk.iter().map(|id| doc! { "_id": id }))
-            .ordered(false)
-            .run()
-            .unwrap();
-    }
-    ids
+/// Lets the server make documents, each with the `_id` that this expression makes of its number `$n`.
+fn make_many(shop: &Shop, id: impl Into<Bson>) {
+    let seed = shop.database().collection::<Document>("seed");
+    seed.insert_one(doc! {}).run().unwrap();
+    let stages = [
+        doc! { "$project": { "n": { "$range": [0, MANY] } } },
+        doc! { "$unwind": "$n" },
+        doc! { "$project": { "_id": id.into() } },
+        doc! { "$merge": { "into": "orders" } },
+    ];
+    seed.aggregate(stages).run().unwrap();
 }
 
+/// The document key, as the server wrote it.
+fn raw_key(message: &Message) -> Vec<u8> {
+    let event = RawDocument::from_bytes(message.bson()).unwrap();
+    event.get_document("documentKey").unwrap().as_bytes().to_vec()
+}
+
+/// Compares with what the server itself finds.
 #[track_caller]
-fn assert_each_is_found_once(watch: Watch, ids: &[Bson]) {
-    let (buffer, _worker) = follow(watch);
-    let mut counts: HashMap<Vec<u8>, u32> = HashMap::new();
-    let mut left = ids.len();
-    while left > 0 {
-        let Ok(Received::Some(batch)) = buffer.recv_batch_timeout(left, DEADLINE) else {
-            let found =
-                |id: &&Bson| counts.contains_key(&bson::serialize_to_vec(&key(id)).unwrap());
-            let missing = ids.iter().find(|id| !found(id));
-            panic!("{left} of {} are missing: {missing:?}", ids.len());
+fn assert_each_is_found_once(shop: &Shop) {
+    let expected: BTreeSet<Vec<u8>> = shop
+        .orders()
+        .clone_with_type::<RawDocumentBuf>()
+        .find(doc! {})
+        .run()
+        .unwrap()
+        .map(|document| document.unwrap().into_bytes())
+        .collect();
+    let (buffer, _worker) = follow(shop.watch());
+    let mut found = BTreeSet::new();
+    while found.len() < expected.len() {
+        let Ok(Received::Some(batch)) = buffer.recv_batch_timeout(1000, DEADLINE) else {
+            let missing = expected.difference(&found).next().unwrap();
+            let missing = Document::from_reader(&**missing).unwrap();
+            panic!("{} of {} are found, not {missing}", found.len(), expected.len());
         };
-        left -= batch.len();
         for message in &batch {
-            *counts
-                .entry(bson::serialize_to_vec(&key(&found(message)["_id"])).unwrap())
-                .or_default() += 1;
+            assert!(found.insert(raw_key(message)), "{} comes twice", message.json());
         }
     }
-    assert!(counts.values().all(|count| *count == 1));
-    for id in ids {
-        assert!(counts.contains_key(&bson::serialize_to_vec(&key(id)).unwrap()), "{id}");
-    }
+    assert!(found == expected);
     assert!(matches!(buffer.try_recv(), Ok(Received::Timeout)));
-}
-
-fn key(id: &Bson) -> Document {
-    doc! { "_id": id }
 }
 
 #[test]
 fn ids_of_every_type_are_found_once() {
     let shop = Shop::new("types");
+    let modulo = |rest: i32| doc! { "$eq": [{ "$mod": ["$n", 6] }, rest] };
+    make_many(
+        &shop,
+        doc! { "$switch": {
+            "branches": [
+                { "case": modulo(0), "then": { "$toLong": "$n" } },
+                { "case": modulo(1), "then": { "$add": ["$n", 0.5] } },
+                { "case": modulo(2), "then": { "$concat": ["order ", { "$toString": "$n" }] } },
+                { "case": modulo(3), "then": { "shop": { "$mod": ["$n", 10] }, "number": "$n" } },
+                { "case": modulo(4), "then": { "$toDate": { "$multiply": [{ "$toLong": "$n" }, 1000] } } },
+            ],
+            "default": "$n",
+        }},
+    );
+    let others = (0..100).flat_map(|n: u8| {
+        [
+            Bson::ObjectId(ObjectId::new()),
+            Bson::Timestamp(Timestamp { time: n.into(), increment: 1 }),
+            Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: vec![n] }),
+        ]
+    });
     let single =
         [Bson::Null, true.into(), false.into(), Bson::MinKey, Bson::MaxKey, f64::NAN.into()];
-    let ids = insert_many(&shop.orders(), |n| match n {
-        0..6 => single[n as usize].clone(),
-        _ => match n % 9 {
-            0 => n.into(),
-            1 => (f64::from(n) + 0.5).into(),
-            2 => i64::from(n).into(),
-            3 => format!("order {n}").into(),
-            4 => doc! { "shop": n % 10, "number": n }.into(),
-            5 => Bson::ObjectId(ObjectId::new()),
-            6 => DateTime::from_millis(i64::from(n) * 1000).into(),
-            7 => bson::Timestamp { time: n as u32, increment: 1 }.into(),
-            _ => Bson::Binary(bson::Binary {
-                subtype: bson::spec::BinarySubtype::Generic,
-                bytes: n.to_le_bytes().to_vec(),
-            }),
-        },
-    });
-    assert_each_is_found_once(shop.watch(), &ids);
+    let others = others.chain(single).map(|id| doc! { "_id": id });
+    shop.orders().insert_many(others).run().unwrap();
+    assert_each_is_found_once(&shop);
 }
 
 #[test]
@@ -201,11 +212,10 @@ fn the_order_of_a_collation_is_respected() {
     // Here 10 comes behind 9, and b behind A.
     let collation = Collation::builder().locale("sv").numeric_ordering(true).build();
     shop.database().create_collection("orders").collation(collation).run().unwrap();
-    let ids = insert_many(&shop.orders(), |n| match n % 2 {
-        0 => format!("Order {n}").into(),
-        _ => format!("order {n}").into(),
-    });
-    assert_each_is_found_once(shop.watch(), &ids);
+    let is_even = doc! { "$eq": [{ "$mod": ["$n", 2] }, 0] };
+    let word = doc! { "$cond": [is_even, "Order ", "order "] };
+    make_many(&shop, doc! { "$concat": [word, { "$toString": "$n" }] });
+    assert_each_is_found_once(&shop);
 }
 
 /// A consumer's copy of a collection, kept up to date from messages alone.

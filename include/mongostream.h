@@ -123,6 +123,12 @@
 #define MS_OPT_JSON "json"
 
 /**
+ * false | true [false]. Oplog JSON of updates has a key UpdatedPaths: the dotted paths of all
+ * fields that were set, down to the innermost, without array indexes.
+ */
+#define MS_OPT_UPDATED_PATHS "updated_paths"
+
+/**
  * -1 (never) to 9223372036854775807 [-1]. Once the stream has been open: give up opening it again
  * after this many milliseconds.
  */
@@ -636,6 +642,14 @@ const char *ms_message_operation(const ms_message *message);
  * for one without a database. Borrowed, lives as long as the message. NULL for NULL.
  */
 const char *ms_message_namespace(const ms_message *message);
+
+/**
+ * The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
+ * descended into, array indexes left out, and each path is there once; "[]" for other events.
+ * Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
+ * NUL. NULL for NULL.
+ */
+const char *ms_message_updated_paths(const ms_message *message, size_t *length);
 
 /**
  * The resume token as JSON: a worker started with it as start_after goes on behind this message.

@@ -63,6 +63,7 @@ mod message;
 mod namespaces;
 mod notice;
 mod options;
+mod paths;
 mod pipeline;
 mod resume;
 mod servers;

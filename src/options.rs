@@ -11,7 +11,7 @@ use std::time::Duration;
 use bson::Document;
 
 use crate::error::{Error, Result};
-use crate::json::{self, ExtendedJson, Format};
+use crate::json::{self, ExtendedJson, Format, Style};
 use crate::pipeline;
 use crate::uri::Uri;
 
@@ -139,6 +139,7 @@ pub struct Options {
     pub(crate) await_time: Duration,
     pub(crate) format: Format,
     pub(crate) json: ExtendedJson,
+    pub(crate) updated_paths: bool,
     pub(crate) retry: Option<Duration>,
     pub(crate) on_history_lost: OnHistoryLost,
     pub(crate) on_invalidate: OnInvalidate,
@@ -166,6 +167,7 @@ impl Default for Options {
             await_time: Duration::from_secs(1),
             format: Format::Oplog,
             json: ExtendedJson::Relaxed,
+            updated_paths: false,
             retry: None,
             on_history_lost: OnHistoryLost::Fail,
             on_invalidate: OnInvalidate::Continue,
@@ -352,6 +354,17 @@ pub static OPTIONS: &[OptionInfo] = &[
         },
     },
     OptionInfo {
+        name: "updated_paths",
+        values: "false | true",
+        default: "false",
+        text: "Oplog JSON of updates has a key UpdatedPaths: the dotted paths of all fields that were \
+               set, down to the innermost, without array indexes.",
+        set: |options, value| {
+            options.updated_paths = one_of(&BOOLEAN, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
         name: "retry_ms",
         values: "-1 (never) to 9223372036854775807",
         default: "-1",
@@ -511,6 +524,11 @@ impl Options {
         }
         *self = changed;
         Ok(())
+    }
+
+    /// How messages are written.
+    pub(crate) fn style(&self) -> Style {
+        Style { format: self.format, mode: self.json, updated_paths: self.updated_paths }
     }
 
     /// The `$changeStream` document, without a start point.

@@ -147,6 +147,13 @@ impl Watch {
         self
     }
 
+    /// Oplog JSON of updates has a key `UpdatedPaths`, see
+    /// [`Message::updated_paths`](crate::Message::updated_paths).
+    pub fn updated_paths(mut self, show: bool) -> Self {
+        self.options.updated_paths = show;
+        self
+    }
+
     /// Once the stream has been open: give up opening it again after this time. Without it the
     /// worker never gives up.
     pub fn retry_for(mut self, time: Duration) -> Self {
@@ -225,7 +232,7 @@ impl Watch {
 
         let mut scope = Scope::new(database, collection, namespaces, &self.options);
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
-        let source = Arc::new(Source::new(&name, self.options.format, self.options.json));
+        let source = Arc::new(Source::new(&name, self.options.style()));
         let control = Arc::new(Control::new(&source, scope.namespace()));
         let deployment = Deployment::of(uri)?;
         let key = self.options.checkpoint_name.as_deref().unwrap_or(&name);

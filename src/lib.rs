@@ -60,8 +60,11 @@ mod gate;
 pub mod json;
 mod log;
 mod message;
+mod namespaces;
 mod notice;
 mod options;
+mod paths;
+mod pipeline;
 mod resume;
 mod servers;
 mod snapshot;
@@ -82,7 +85,8 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{
-    FullDocument, OPTIONS, OnHistoryLost, OnInvalidate, OptionInfo, Options, Snapshot, Start,
+    FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OptionInfo,
+    Options, Snapshot, Start,
 };
 pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};
 pub use crate::watch::Watch;

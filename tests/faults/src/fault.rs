@@ -19,7 +19,7 @@ use crate::{Context, Result, wait_for};
 /// How long a fault may take to show that it happened.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long an election may take before it is helped.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where faults happen.
 pub struct Field {
@@ -232,26 +232,15 @@ impl Fault {
         let time = random.milliseconds(range);
         let consumers = |trouble, hits| network(field, trouble, Whose::Consumer, hits, time);
         match self {
-            Fault::KillPrimary => deposed(
-                field,
-                |primary| {
-                    primary.kill()?;
-                    (!primary.is_running()).then_some(()).ok_or("the primary lives")?;
-                    Ok(())
-                },
-                |primary| {
-                    sleep(time);
-                    Ok(primary.restart()?)
-                },
-            ),
-            Fault::StepDown => deposed(field, |_| Ok(field.set.step_down()?), |_| Ok(())),
+            Fault::KillPrimary => deposed(field, time, kill, |primary| Ok(primary.restart()?)),
+            Fault::StepDown => {
+                deposed(field, Duration::ZERO, |_| Ok(field.set.step_down()?), |_| Ok(()))
+            }
             Fault::FreezePrimary => deposed(
                 field,
+                time,
                 |primary| Ok(primary.pause()?),
-                |primary| {
-                    sleep(time);
-                    Ok(primary.resume()?)
-                },
+                |primary| Ok(primary.resume()?),
             ),
             Fault::AllDown => all_down(field, time),
             Fault::Cut => consumers(Trouble::Cut, 1),
@@ -304,8 +293,8 @@ impl Fault {
                 let signal = field.consumer.kill()?;
                 (signal == 9).then_some(()).ok_or_else(|| format!("it died of signal {signal}"))?;
                 sleep(random.milliseconds(0..500));
-                field.consumer.start()?;
-                Ok("it died of signal 9".into())
+                let again = field.consumer.start()?;
+                Ok(format!("it died of signal 9, and was started {} times", again + 1))
             }
             Fault::FreezeConsumer => {
                 field.consumer.freeze(true)?;
@@ -331,26 +320,35 @@ impl Fault {
     }
 }
 
-/// Makes another member primary.
+fn kill(member: &Member) -> Result<()> {
+    member.kill()?;
+    (!member.is_running()).then_some(()).ok_or_else(|| "the member lives".into())
+}
+
+/// Makes another member primary, and lets it take writes before the old one is back.
 fn deposed(
     field: &Field,
+    time: Duration,
     depose: impl FnOnce(&Member) -> Result<()>,
     restore: impl FnOnce(&Member) -> Result<()>,
 ) -> Result<String> {
     let old = field.set.wait_for_primary(DEADLINE)?;
     let member = field.set.member(old);
-    let deposed = depose(member);
-    let new = deposed.and_then(|()| {
-        wait_for(DEADLINE, "another primary", || {
-            let new = field.set.wait_for_primary(PATIENCE).ok();
-            if new.is_none() {
-                // With so short a timeout those that are left may outvote each other time after time.
-                let next = field.set.member((old + 1) % field.set.len());
-                let step_up = doc! { "replSetStepUp": 1 };
-                let _ = next.client().database("admin").run_command(step_up).run();
-            }
-            new.filter(|new| *new != old)
-        })
+    let elected = || {
+        let new = field.set.wait_for_primary(PATIENCE).ok();
+        if new.is_none() {
+            // Those that are left may outvote each other time after time.
+            let next = field.set.member((old + 1) % field.set.len());
+            let step_up = doc! { "replSetStepUp": 1 };
+            let _ = next.client().database("admin").run_command(step_up).run();
+        }
+        new.filter(|new| *new != old)
+    };
+    let new = depose(member).and_then(|()| {
+        let new = wait_for(DEADLINE, "another primary", elected)?;
+        field.writer.wait_for_more(20)?;
+        sleep(time);
+        Ok(new)
     });
     restore(member)?;
     whole(&field.set)?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::consumer::WORKERS;
 use crate::referee::Referee;
 use crate::report::{Line, now};
 use crate::{Context, Result, wait_for};
@@ -60,30 +61,34 @@ impl Consumer {
     /// A checkpoint that cannot be loaded because the set has just no primary ends a worker, by design;
     /// whoever runs it then starts it again, and so does this.
     ///
+    /// Returns how often it had to.
+    ///
     /// # Errors
     ///
-    /// If it does not come up within two minutes.
-    pub fn start(&self) -> Result<()> {
+    /// If it does not come up within two minutes, or a worker fails for another reason.
+    pub fn start(&self) -> Result<usize> {
         self.launch()?;
-        wait_for(Duration::from_secs(120), "the consumer's streams are open", || {
-            let mut referee = self.referee();
-            if referee.all_ready() {
-                return Some(());
+        let mut again = 0;
+        loop {
+            let ready = || {
+                let mut referee = self.referee();
+                let failures = referee.take_failures();
+                (referee.all_ready() || !failures.is_empty()).then_some(failures)
+            };
+            let failures = wait_for(Duration::from_secs(120), "the streams are open", ready)?;
+            let is_early = |text: &str| text.starts_with("Checkpoint cannot load");
+            match failures.iter().find(|(_, text)| !is_early(text)) {
+                Some((worker, text)) => {
+                    return Err(format!("{}: failed: {text}", WORKERS[*worker]).into());
+                }
+                None if failures.is_empty() => return Ok(again),
+                None => {
+                    self.kill()?;
+                    self.launch()?;
+                    again += 1;
+                }
             }
-            let failures = referee.take_failures();
-            drop(referee);
-            if !failures.is_empty()
-                && failures.iter().all(|(_, text)| text.starts_with("Checkpoint cannot load"))
-            {
-                // It could not get so far as to receive anything that is forgotten by this.
-                self.kill().and_then(|_| self.launch()).ok()?;
-            } else if !failures.is_empty() {
-                failures.into_iter().for_each(|(worker, text)| {
-                    self.referee().heard(now(), worker, Line::Failed(text))
-                });
-            }
-            None
-        })
+        }
     }
 
     /// Starts the process and does not wait.

@@ -88,10 +88,9 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let directory = Directory::new("faults")?;
     let mut random = Random::new(plan.seed);
     let proxies = Proxies::start(3)?;
-    let builder = || {
-        let builder = ReplicaSet::builder().members(3).election_timeout_ms(1000);
-        builder.advertise(proxies.names())
-    };
+    // With 1 s the members that are left depose each other while one is frozen, and take no writes.
+    let builder = || ReplicaSet::builder().members(3).election_timeout_ms(2500);
+    let builder = || builder().advertise(proxies.names());
     // Else a member that follows a frozen one looks for another only after 5 s, and no majority forms.
     let quickly = builder().args(["--setParameter", "oplogNetworkTimeoutBufferSeconds=1"]).start();
     // Servers before 4.4 do not know it.

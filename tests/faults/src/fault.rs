@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{scope, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ground::mongodb::bson::{Document, doc};
 use ground::{FailPoint, Member, ReplicaSet};
@@ -396,10 +396,16 @@ fn network(
     time: Duration,
 ) -> Result<String> {
     let before = field.proxies.hits(trouble);
-    field.proxies.make(trouble, whose);
-    let hit = wait_for(DEADLINE, "the trouble meets connections", || {
-        (field.proxies.hits(trouble) >= before + hits).then_some(())
-    });
+    let met = || (field.proxies.hits(trouble) >= before + hits).then_some(());
+    let end = Instant::now() + DEADLINE;
+    let hit = loop {
+        // Anew each time: some troubles are for connections that are there, and there may be none.
+        field.proxies.make(trouble, whose);
+        match wait_for(Duration::from_secs(1), "the trouble meets connections", met) {
+            Err(_) if Instant::now() < end => {}
+            hit => break hit,
+        }
+    };
     sleep(time);
     field.proxies.make(Trouble::None, whose);
     hit?;

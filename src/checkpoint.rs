@@ -55,7 +55,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever goes wrong; the worker fails with it.
+    /// Whatever goes wrong; the worker fails with it. An [`Error`] of this library that is retriable is
+    /// tried again first, for as long as a worker waits for its deployment at the start.
     fn load(&self, name: &str) -> Result<Option<String>, StoreError>;
 
     /// Replaces the text under the name. When it returns, the text must survive a crash of the machine;
@@ -349,8 +350,11 @@ impl Saver {
                 ),
             )
         };
-        let text =
-            guarded(|| self.store.load(&self.identity.name)).map_err(|error| failed(&error))?;
+        let text = guarded(|| self.store.load(&self.identity.name)).map_err(|error| {
+            let passes = error.downcast_ref::<Error>().is_some_and(Error::is_retriable);
+            let failed = failed(&error);
+            if passes { failed.retriable() } else { failed }
+        })?;
         let place = text.map(|text| self.identity.read(&text)).transpose();
         let place = place.map_err(|reason| {
             failed(&format_args!("{reason}; it is left as it is: remove it to start anew"))

@@ -216,9 +216,25 @@ impl Stream {
             lost: None,
             trouble: Trouble::new(),
         };
+        let limit = Some(self.deployment.server_selection_timeout());
         let mut saved = None;
         if let Some(checkpointer) = &self.checkpointer {
-            saved = checkpointer.load(&self.control.stop)?;
+            saved = loop {
+                match checkpointer.load(&self.control.stop) {
+                    Ok(saved) => break saved,
+                    // A server that is down while the program is started again is down for the stream too.
+                    Err(error) if error.is_retriable() && course.trouble.lasts_less_than(limit) => {
+                        self.source.meter.troubled(error.clone().of_worker(self.name()));
+                        let level = course.trouble.level();
+                        log::line!(level, self.name(), "{error}; it is tried again");
+                    }
+                    Err(error) => return Err(error),
+                }
+                let wait = course.trouble.backoff.next();
+                if self.control.stop.wait(Some(Instant::now() + wait)) {
+                    break None;
+                }
+            };
             // A position of another beginning must not replace it.
             if self.control.stop.is_open() {
                 return Ok(None);

@@ -468,3 +468,33 @@ fn a_stream_that_ran_before_waits_for_its_server() {
     set.member(0).restart().unwrap();
     assert_eq!(ids(&take(&buffer, 1)), [7]);
 }
+
+#[test]
+fn a_collection_that_is_away_for_a_moment_at_the_start_is_waited_for() {
+    let set = ReplicaSet::start().unwrap();
+    let orders = set.client().database("shop").collection::<Document>("orders");
+    let watch = || {
+        Worker::watch(set.uri())
+            .database("shop")
+            .collection("orders")
+            .option("checkpoint_collection", "state.checkpoints")
+    };
+    let (buffer, worker) = follow(watch());
+    orders.insert_one(doc! { "_id": 0 }).run().unwrap();
+    take(&buffer, 1)[0].ack();
+    buffer.close();
+    worker.join().unwrap();
+    drop(worker);
+
+    let point = set
+        .fail_point(doc! {
+            "configureFailPoint": "failCommand",
+            "mode": { "times": 2 },
+            "data": { "failCommands": ["find"], "closeConnection": true },
+        })
+        .unwrap();
+    orders.insert_one(doc! { "_id": 1 }).run().unwrap();
+    let (buffer, _worker) = follow(watch());
+    point.wait_for_hits(2, DEADLINE).unwrap();
+    assert_eq!(ids(&take(&buffer, 1)), [1]);
+}

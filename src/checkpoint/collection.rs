@@ -11,7 +11,8 @@ use mongodb::sync::{Client, Collection};
 
 use super::{CheckpointStore, StoreError};
 use crate::client::Deployment;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::resume::{self, Phase};
 use crate::uri::Uri;
 
 /// Keeps checkpoints in a collection, one document for each name: `{_id: name, checkpoint: text,
@@ -116,7 +117,11 @@ impl CheckpointStore for CollectionCheckpoint {
                 mongodb::options::ReadPreference::Primary,
             ))
             .run()
-            .map_err(|error| crate::resume::text_of(&error))?;
+            .map_err(|error| {
+                let failure = Error::new(ErrorKind::Checkpoint, resume::text_of(&error));
+                let passes = resume::is_resumable(&error, Phase::Reopening, None);
+                if passes { failure.retriable() } else { failure }
+            })?;
         match found {
             None => Ok(None),
             Some(document) => Ok(Some(document.get_str("checkpoint")?.to_owned())),
@@ -135,7 +140,7 @@ impl CheckpointStore for CollectionCheckpoint {
             .upsert(true)
             .write_concern(concern)
             .run()
-            .map_err(|error| crate::resume::text_of(&error))?;
+            .map_err(|error| resume::text_of(&error))?;
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ use crate::options::Options;
 use crate::pipeline;
 use crate::resume::WIRE_VERSION_4_4;
 use crate::servers;
+use crate::snapshot::Namespace;
 
 /// What is watched, and how: everything of the aggregate command but the point to go on from.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub(crate) struct Scope {
     pub(crate) stages: Vec<Document>,
     /// Whether the `invalidate` is an event like others, or only the end of a cursor.
     pub(crate) has_invalidate: bool,
+    /// The collection of the worker's own checkpoints, where the stream would show it.
+    left_out: Option<Namespace>,
     pub(crate) batch_size: u32,
     pub(crate) await_time: Duration,
 }
@@ -68,6 +71,7 @@ impl Scope {
             change_stream,
             stages,
             has_invalidate: pipeline::has_invalidate(&options.operations),
+            left_out: None,
             batch_size: options.batch_size,
             await_time: options.await_time,
         }
@@ -98,6 +102,15 @@ impl Scope {
     pub(crate) fn leave_out(&mut self, database: &str, collection: &str) {
         let own = doc! { "ns.db": database, "ns.coll": collection };
         self.stages.insert(0, doc! { "$match": { "$nor": [own] } });
+        let (database, collection) = (database.to_owned(), collection.to_owned());
+        self.left_out = Some(Namespace { database, collection });
+    }
+
+    /// Whether the documents of a collection belong to it, of which the database does.
+    pub(crate) fn watches(&self, namespace: &Namespace) -> bool {
+        let Namespace { database, collection } = namespace;
+        self.left_out.as_ref() != Some(namespace)
+            && self.namespaces.as_ref().is_none_or(|all| all.have(database, collection))
     }
 
     fn command(&self, from: &Position) -> Document {
@@ -389,25 +402,11 @@ pub(crate) struct Reply {
 
 impl Reply {
     fn parse(batch: RawBatch, has_invalidate: bool) -> DriverResult<Self> {
-        let base = batch.as_raw_document().as_bytes().as_ptr() as usize;
-        let mut spans = Vec::new();
-        for element in batch.doc_slices()? {
-            let event = match element? {
-                RawBsonRef::Document(event) => event.as_bytes(),
-                _ => {
-                    return Err(DriverError::custom("a change event is not a document".to_owned()));
-                }
-            };
-            let start = (event.as_ptr() as usize - base) as u32;
-            spans.push(start..start + event.len() as u32);
-        }
-        let token = batch
-            .as_raw_document()
-            .get_document("cursor")
-            .ok()
+        let mut reply = Self::of_documents(batch)?;
+        let cursor = reply.batch.as_raw_document().get_document("cursor").ok();
+        let token = cursor
             .and_then(|cursor| cursor.get_document("postBatchResumeToken").ok())
             .map(|token| Token::from(token.as_bytes()));
-        let mut reply = Self { batch, spans, token, invalidate: None };
         let last = reply.last().and_then(event::resume_token).map(Token::from);
         // The event that ends a stream is its last one.
         if reply.last().is_some_and(event::is_invalidate) {
@@ -416,8 +415,38 @@ impl Reply {
                 reply.spans.pop();
             }
         }
-        reply.token = reply.token.or(last);
+        reply.token = token.or(last);
         Ok(reply)
+    }
+
+    /// A reply with documents that are no events: it has no token.
+    pub(crate) fn of_documents(batch: RawBatch) -> DriverResult<Self> {
+        let base = batch.as_raw_document().as_bytes().as_ptr() as usize;
+        let mut spans = Vec::new();
+        for element in batch.doc_slices()? {
+            let document = match element? {
+                RawBsonRef::Document(document) => document.as_bytes(),
+                _ => {
+                    return Err(DriverError::custom("what came is not a document".to_owned()));
+                }
+            };
+            let start = (document.as_ptr() as usize - base) as u32;
+            spans.push(start..start + document.len() as u32);
+        }
+        Ok(Self { batch, spans, token: None, invalidate: None })
+    }
+
+    /// Leaves the first document out if it has this `_id`.
+    pub(crate) fn skip_first_if(&mut self, id: &Bson) {
+        if self.spans.first().and_then(|span| self.id(span)).as_ref() == Some(id) {
+            self.spans.remove(0);
+        }
+    }
+
+    fn id(&self, span: &Range<u32>) -> Option<Bson> {
+        let document = self.bytes().get(span.start as usize..span.end as usize)?;
+        let document = RawDocument::from_bytes(document).ok()?;
+        Bson::try_from(document.get("_id").ok()??).ok()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -438,6 +467,11 @@ impl Reply {
     fn last(&self) -> Option<&[u8]> {
         let span = self.spans.last()?;
         self.bytes().get(span.start as usize..span.end as usize)
+    }
+
+    /// The `_id` of the last document.
+    pub(crate) fn last_id(&self) -> Option<Bson> {
+        self.id(self.spans.last()?)
     }
 
     /// The token behind the last event: the reply's own (`postBatchResumeToken`), or the last

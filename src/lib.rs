@@ -67,6 +67,7 @@ mod paths;
 mod pipeline;
 mod resume;
 mod servers;
+mod snapshot;
 mod stats;
 mod stream;
 mod uri;
@@ -85,8 +86,8 @@ pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{
     FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OptionInfo,
-    Options, Start,
+    Options, Snapshot, Start,
 };
-pub use crate::stats::{BufferStats, WorkerStats};
+pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};
 pub use crate::watch::Watch;
 pub use crate::worker::{Waited, Worker, WorkerState};

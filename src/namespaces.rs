@@ -39,6 +39,17 @@ impl Namespaces {
         })
     }
 
+    /// The databases that they are in.
+    pub(crate) fn databases(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
+    /// Whether this collection is one of them.
+    pub(crate) fn have(&self, database: &str, collection: &str) -> bool {
+        let names = self.0.get(database);
+        names.is_some_and(|names| names.iter().any(|name| stands_for(name, collection)))
+    }
+
     /// Whether this very name is listed.
     pub(crate) fn lists(&self, database: &str, collection: &str) -> bool {
         self.0.get(database).is_some_and(|names| names.contains(collection))
@@ -126,6 +137,20 @@ fn split<'a>(database: Option<&'a str>, item: &'a str) -> Result<(&'a str, &'a s
     Ok((database, collection))
 }
 
+/// Whether a name, which may have a `*`, stands for this collection: what [`condition`] asks the server.
+fn stands_for(name: &str, collection: &str) -> bool {
+    let Some((first, rest)) = name.split_once('*') else { return name == collection };
+    let Some(mut left) = collection.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        match left.split_once(part) {
+            Some((_, behind)) => left = behind,
+            None => return false,
+        }
+    }
+    left.ends_with(last)
+}
+
 /// What `$in` takes: the name itself, or a regular expression if it has a `*`.
 fn condition(name: &str) -> Bson {
     if !name.contains('*') {
@@ -170,6 +195,28 @@ mod tests {
         assert_eq!(names.names().collect::<Vec<_>>(), ["shop.items.eu", "shop.orders"]);
         assert_eq!(names.database(), Some("shop"));
         assert_eq!(of(None, &["a.x", "b.x"]).unwrap().database(), None);
+    }
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (name, collection, stands) in [
+            ("orders", "orders", true),
+            ("orders", "orders2", false),
+            ("*", "a.b", true),
+            ("a*", "a", true),
+            ("a*", "ba", false),
+            ("*a", "aba", true),
+            ("*a", "ab", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("a*b*c", "a.c.b.c", true),
+            ("a*b*c", "acb", false),
+            ("a**b", "ab", true),
+            ("*ab*b", "ab", false),
+            ("a.*", "axb", false),
+        ] {
+            assert_eq!(stands_for(name, collection), stands, "{name} {collection}");
+        }
     }
 
     #[test]

@@ -106,11 +106,11 @@ impl Scope {
         self.left_out = Some(Namespace { database, collection });
     }
 
-    /// Whether the documents of a collection belong to it, of which the database does.
+    /// Whether the documents of a collection belong to it, of which the database may.
     pub(crate) fn watches(&self, namespace: &Namespace) -> bool {
         let Namespace { database, collection } = namespace;
         self.left_out.as_ref() != Some(namespace)
-            && self.namespaces.as_ref().is_none_or(|all| all.have(database, collection))
+            && self.namespaces.as_ref().is_none_or(|all| all.include(database, collection))
     }
 
     fn command(&self, from: &Position) -> Document {
@@ -408,9 +408,8 @@ impl Reply {
     fn parse(batch: RawBatch, has_invalidate: bool) -> DriverResult<Self> {
         let mut reply = Self::of_documents(batch)?;
         let cursor = reply.batch.as_raw_document().get_document("cursor").ok();
-        let token = cursor
-            .and_then(|cursor| cursor.get_document("postBatchResumeToken").ok())
-            .map(|token| Token::from(token.as_bytes()));
+        let token = cursor.and_then(|cursor| cursor.get_document("postBatchResumeToken").ok());
+        let token = token.map(|token| Token::from(token.as_bytes()));
         let last = reply.last().and_then(event::resume_token).map(Token::from);
         // The event that ends a stream is its last one.
         if reply.last().is_some_and(event::is_invalidate) {

@@ -227,6 +227,8 @@ pub(crate) struct Progress {
     pub(crate) invalidate: Option<Token>,
     /// Replies so far, the one that opened the cursor included.
     pub(crate) replies: usize,
+    /// The server has taken the stream: what fails from now on are requests for its events.
+    pub(crate) is_open: bool,
 }
 
 impl Progress {
@@ -287,6 +289,7 @@ impl Cursor {
             position: from,
             invalidate: None,
             replies: 0,
+            is_open: false,
         }));
         let reader = Reader {
             deployment: Arc::clone(deployment),
@@ -368,6 +371,7 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
     async fn read(&mut self) -> DriverResult<()> {
         let from = self.progress().position.clone();
         let mut cursor = self.scope.open(&self.deployment, &from).await?;
+        self.progress().is_open = true;
         self.scope.check_history(&self.deployment, &from).await?;
         loop {
             // Taken before the request, or a third reply could come to be held.

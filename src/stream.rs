@@ -332,7 +332,7 @@ impl Stream {
         );
         let (reply, first) = match cursor.next(&self.control.stop) {
             Next::Reply(reply, first) => (reply, first),
-            other => return self.end_of(other, false, course),
+            other => return self.end_of(other, cursor.progress().is_open, course),
         };
         let Some(token) = reply.token().cloned() else {
             return End::Failed(self.bug("a server without resume tokens"));
@@ -363,12 +363,12 @@ impl Stream {
         (scope.batch_size, scope.await_time) = (1, Duration::from_millis(1));
         let cursor = Cursor::open(&self.deployment, scope, course.position.clone(), |_| Some(0));
         // Newer servers look only behind the opening reply.
-        for opened in [false, true] {
+        for _ in 0..2 {
             match cursor.next(&self.control.stop) {
                 Next::Reply(..) => {}
                 // What is watched was dropped: the stream will meet it again.
                 Next::Ended => break,
-                other => return self.end_of(other, opened, course),
+                other => return self.end_of(other, cursor.progress().is_open, course),
             }
         }
         if let Err(error) = self.is_open(false) {
@@ -481,7 +481,7 @@ impl Stream {
         loop {
             let (reply, first) = match cursor.next(&self.control.stop) {
                 Next::Reply(reply, first) => (reply, first),
-                other => return self.end_of(other, opened, course),
+                other => return self.end_of(other, cursor.progress().is_open, course),
             };
             if !opened {
                 opened = true;

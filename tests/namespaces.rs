@@ -7,8 +7,8 @@ use std::time::Duration;
 use bson::{Document, doc};
 use ground::wait_until;
 use mongostream::{
-    Buffer, ErrorKind, FileCheckpoint, Message, OnInvalidate, Received, Start, Watch, Worker,
-    WorkerState,
+    Buffer, ErrorKind, FileCheckpoint, Message, OnInvalidate, Received, Snapshot, Start, Watch,
+    Worker, WorkerState,
 };
 
 use support::reference::{Scope, driver_events, events, insert_last, is_last};
@@ -303,6 +303,30 @@ fn resuming_loses_nothing_with_all_filters_set() {
     assert_eq!(found, expected);
     assert!(buffer.is_empty());
     assert!(worker.state() != WorkerState::Failed);
+}
+
+#[test]
+fn a_snapshot_reads_the_listed_collections_only() {
+    let [one, two, three] = ["one", "two", "three"].map(|label| ground::shared().database(label));
+    for database in [&one, &two, &three] {
+        ["orders", "items.eu", "items"].iter().for_each(|name| insert(database, name));
+    }
+    let of_one = watch_database(&one).namespaces(["items.*", "orders", "absent"]);
+    let of_both = [format!("{one}.orders"), format!("{two}.item*")];
+    for (watch, expected) in [
+        (of_one, ["d0.items.eu", "d0.orders"].as_slice()),
+        (deployment().namespaces(of_both), &["d0.orders", "d1.items", "d1.items.eu"]),
+    ] {
+        let (buffer, _worker) = follow(watch.operations(["delete"]).snapshot(Snapshot::Initial));
+        let found = summaries(&take(&buffer, expected.len()), &[&one, &two, &three]);
+        let expected: Vec<_> = expected.iter().map(|name| format!("snapshot {name}")).collect();
+        assert_eq!(found, expected);
+        // What comes behind the last document.
+        collection(&one, "orders").delete_one(doc! {}).run().unwrap();
+        let next = summaries(&take(&buffer, 1), &[&one]);
+        assert_eq!(next, ["delete d0.orders"]);
+        insert(&one, "orders");
+    }
 }
 
 #[test]

@@ -120,6 +120,27 @@ fn a_second_break_while_reopening_loses_nothing() {
     wait_for_state(&worker, WorkerState::Streaming);
 }
 
+/// Before it goes on a stream asks servers before 4.4 for its history, with a cursor that can be lost too.
+#[test]
+fn a_cursor_that_is_lost_while_reopening_is_opened_again() {
+    const CURSOR_NOT_FOUND: i32 = 43;
+    const CURSOR_KILLED: i32 = 237;
+    for code in [CURSOR_NOT_FOUND, CURSOR_KILLED] {
+        let set = ReplicaSet::start().unwrap();
+        let buffer = Buffer::new(100);
+        let worker = spawn_ready(watch(&set), &buffer);
+        insert(&set, 0..2);
+        assert_receives(&buffer, 0..2);
+        let point = fail(&set, "getMore", code, 2);
+        assert_fired(&point, 1);
+        insert(&set, 2..4);
+        assert_fired(&point, 2);
+        insert(&set, 4..6);
+        assert_receives(&buffer, 2..6);
+        wait_for_state(&worker, WorkerState::Streaming);
+    }
+}
+
 #[test]
 fn what_is_written_while_the_stream_is_broken_arrives() {
     let set = ReplicaSet::start().unwrap();

@@ -74,6 +74,12 @@
 #define MS_OPT_FULL_DOCUMENT "full_document"
 
 /**
+ * off | whenAvailable | required [off]. Whether events carry the document as it was before the
+ * change (MongoDB manual, $changeStream, fullDocumentBeforeChange). Needs MongoDB 6.0.
+ */
+#define MS_OPT_FULL_DOCUMENT_BEFORE_CHANGE "full_document_before_change"
+
+/**
  * 1 to 2147483647 [2000]. Most events in one reply of the server. Larger ones cost memory and gain
  * nothing.
  */
@@ -113,6 +119,13 @@
  * the same name, or end with MS_ERR_INVALIDATED behind the last event.
  */
 #define MS_OPT_ON_INVALIDATE "on_invalidate"
+
+/**
+ * split | fail | skip [split]. When a change event is larger than 16 MB: let the server split it
+ * and put it together again (MongoDB 6.0.9, else as fail), end with MS_ERR_OVERSIZED, or go on
+ * behind a message with the operation oversized, which says which event it is.
+ */
+#define MS_OPT_ON_OVERSIZED "on_oversized"
 
 /**
  * path. Keep the acked position in this file, and go on there when the worker is started again: a

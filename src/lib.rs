@@ -56,12 +56,14 @@ mod element;
 mod error;
 mod event;
 mod fork;
+mod fragments;
 mod gate;
 pub mod json;
 mod log;
 mod message;
 mod notice;
 mod options;
+mod pace;
 mod resume;
 mod servers;
 mod stats;
@@ -81,7 +83,8 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{
-    FullDocument, OPTIONS, OnHistoryLost, OnInvalidate, OptionInfo, Options, Start,
+    FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OnOversized,
+    OptionInfo, Options, Start,
 };
 pub use crate::stats::{BufferStats, WorkerStats};
 pub use crate::watch::Watch;

@@ -68,6 +68,28 @@ impl FullDocument {
     ];
 }
 
+/// Whether events carry the document as it was before the change (MongoDB manual, `$changeStream`,
+/// `fullDocumentBeforeChange`; 6.0, with pre- and post-images).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FullDocumentBeforeChange {
+    /// They do not.
+    #[default]
+    Off,
+    /// They do if the server has it.
+    WhenAvailable,
+    /// As `WhenAvailable`, and the stream fails where the server does not have it.
+    Required,
+}
+
+impl FullDocumentBeforeChange {
+    const NAMES: [(&'static str, FullDocumentBeforeChange); 3] = [
+        ("off", FullDocumentBeforeChange::Off),
+        ("whenAvailable", FullDocumentBeforeChange::WhenAvailable),
+        ("required", FullDocumentBeforeChange::Required),
+    ];
+}
+
 /// What happens when what is watched was dropped or renamed (MongoDB manual, "Change Events",
 /// `invalidate`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +116,24 @@ pub enum OnHistoryLost {
     Restart,
 }
 
+/// What happens with a change event that is larger than the 16 MB of one message of the server
+/// (MongoDB manual, "Change Streams", "Change Streams and BSON Size Limit").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnOversized {
+    /// The server sends it in parts, which are put together again: it is one message like any other.
+    /// Where the server cannot (before MongoDB 6.0.9, or a single field is too large), as `Fail`.
+    #[default]
+    Split,
+    /// The worker ends with [`ErrorKind::Oversized`](crate::ErrorKind::Oversized), behind everything
+    /// that comes before that event.
+    Fail,
+    /// A message of the library's own stands in its place, with the operation `oversized`. It has the
+    /// event's resume token, namespace, document key and time; its `operationDescription` says which
+    /// `operationType` the event has.
+    Skip,
+}
+
 /// A worker's settings, by name or typed.
 ///
 /// May be used for any number of workers; each copies what it needs.
@@ -105,6 +145,7 @@ pub struct Options {
     pub(crate) start_after: Option<Document>,
     pub(crate) pipeline: Vec<Document>,
     pub(crate) full_document: FullDocument,
+    pub(crate) full_document_before_change: FullDocumentBeforeChange,
     pub(crate) batch_size: u32,
     pub(crate) await_time: Duration,
     pub(crate) format: Format,
@@ -112,6 +153,7 @@ pub struct Options {
     pub(crate) retry: Option<Duration>,
     pub(crate) on_history_lost: OnHistoryLost,
     pub(crate) on_invalidate: OnInvalidate,
+    pub(crate) on_oversized: OnOversized,
     pub(crate) checkpoint_file: Option<PathBuf>,
     pub(crate) checkpoint_collection: Option<String>,
     pub(crate) checkpoint_uri: Option<Uri>,
@@ -128,6 +170,7 @@ impl Default for Options {
             start_after: None,
             pipeline: Vec::new(),
             full_document: FullDocument::Default,
+            full_document_before_change: FullDocumentBeforeChange::Off,
             batch_size: 2000,
             await_time: Duration::from_secs(1),
             format: Format::Oplog,
@@ -135,6 +178,7 @@ impl Default for Options {
             retry: None,
             on_history_lost: OnHistoryLost::Fail,
             on_invalidate: OnInvalidate::Continue,
+            on_oversized: OnOversized::Split,
             checkpoint_file: None,
             checkpoint_collection: None,
             checkpoint_uri: None,
@@ -228,6 +272,17 @@ pub static OPTIONS: &[OptionInfo] = &[
         },
     },
     OptionInfo {
+        name: "full_document_before_change",
+        values: "off | whenAvailable | required",
+        default: "off",
+        text: "Whether events carry the document as it was before the change (MongoDB manual, \
+               $changeStream, fullDocumentBeforeChange). Needs MongoDB 6.0.",
+        set: |options, value| {
+            options.full_document_before_change = one_of(&FullDocumentBeforeChange::NAMES, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
         name: "batch_size",
         values: "1 to 2147483647",
         default: "2000",
@@ -305,6 +360,23 @@ pub static OPTIONS: &[OptionInfo] = &[
         set: |options, value| {
             let policies = [("continue", OnInvalidate::Continue), ("stop", OnInvalidate::Stop)];
             options.on_invalidate = one_of(&policies, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "on_oversized",
+        values: "split | fail | skip",
+        default: "split",
+        text: "When a change event is larger than 16 MB: let the server split it and put it together \
+               again (MongoDB 6.0.9, else as fail), end with MS_ERR_OVERSIZED, or go on behind a message \
+               with the operation oversized, which says which event it is.",
+        set: |options, value| {
+            let policies = [
+                ("split", OnOversized::Split),
+                ("fail", OnOversized::Fail),
+                ("skip", OnOversized::Skip),
+            ];
+            options.on_oversized = one_of(&policies, value)?;
             Ok(())
         },
     },
@@ -442,6 +514,13 @@ impl Options {
                 }
             }
         }
+        if self.full_document_before_change != FullDocumentBeforeChange::Off {
+            for (name, value) in FullDocumentBeforeChange::NAMES {
+                if value == self.full_document_before_change {
+                    stage.insert("fullDocumentBeforeChange", name);
+                }
+            }
+        }
         stage
     }
 
@@ -506,9 +585,15 @@ pub(crate) fn check_pipeline(stages: Vec<Document>) -> Result<Vec<Document>, Str
             (Some(name), None) if name.starts_with('$') => {}
             _ => return Err(format!("stage {index} is not a document with one $name")),
         }
+        if stage.contains_key(SPLIT_STAGE) {
+            return Err(format!("leave {SPLIT_STAGE} to the option on_oversized=split"));
+        }
     }
     Ok(stages)
 }
+
+/// The stage by which the server splits events that are too large for one message.
+pub(crate) const SPLIT_STAGE: &str = "$changeStreamSplitLargeEvent";
 
 /// A stage that lets nothing through but the event that ends a stream.
 pub(crate) fn only_invalidate() -> Document {
@@ -547,6 +632,7 @@ mod tests {
             ("pipeline", "[{}]"),
             ("pipeline", "[{\"match\":{}}]"),
             ("full_document", "UpdateLookup"),
+            ("full_document_before_change", "default"),
             ("batch_size", "0"),
             ("batch_size", "2147483648"),
             ("await_ms", ""),
@@ -555,6 +641,8 @@ mod tests {
             ("retry_ms", "-2"),
             ("name", ""),
             ("on_invalidate", "ignore"),
+            ("on_oversized", "ignore"),
+            ("pipeline", "[{\"$changeStreamSplitLargeEvent\":{}}]"),
             ("checkpoint_file", ""),
             ("checkpoint_uri", "nonsense"),
             ("checkpoint_ms", "0"),

@@ -13,10 +13,13 @@ use crate::checkpoint::Checkpointer;
 use crate::client::Deployment;
 use crate::cursor::{Cursor, Next, Position, Reply, Scope};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event;
+use crate::fragments;
 use crate::log::{self, LogLevel};
 use crate::message::{Events, Source};
 use crate::notice;
-use crate::options::{self, OnHistoryLost, OnInvalidate, Options};
+use crate::options::{self, OnHistoryLost, OnInvalidate, OnOversized, Options};
+use crate::pace::Pace;
 use crate::resume::{self, Backoff, Phase};
 use crate::worker::{Control, WorkerState};
 
@@ -36,6 +39,13 @@ struct Lost {
     from: Option<Timestamp>,
 }
 
+/// Where and how a stream is opened again at once, and why.
+struct Detour {
+    why: &'static str,
+    from: Position,
+    pace: Pace,
+}
+
 /// Why a cursor is followed no longer.
 enum End {
     Stopped,
@@ -43,6 +53,8 @@ enum End {
     Broken(DriverError, Phase),
     /// The server closed the cursor.
     Dead,
+    /// It has read as many events as it should.
+    Enough,
 }
 
 impl From<Stopped> for End {
@@ -117,6 +129,7 @@ impl Stream {
         let mut trouble = Trouble::new();
         let mut ran_before = false;
         let mut lost: Option<Lost> = None;
+        let mut pace = Pace::Full;
         match self.checkpointer.as_ref().map_or(Ok(None), |saved| saved.load(&self.control.stop)) {
             Ok(Some(token)) => {
                 self.source.acks().place(Token::clone(&token));
@@ -137,7 +150,8 @@ impl Stream {
         loop {
             let was_ready = self.control.ready.is_open();
             let opened = Instant::now();
-            let cursor = self.open(position, lost.is_some());
+            let began = position.clone();
+            let cursor = self.open(position, pace, lost.is_some());
             let end = self.hand_over(&cursor, ran_before, lost.as_ref());
             let progress = cursor.progress();
             drop(cursor);
@@ -151,6 +165,19 @@ impl Stream {
                 let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
                 trouble.ends(sound);
             }
+            let end = match self.detour(end, pace, &began, &position, progress.replies) {
+                Ok(detour) => {
+                    let Detour { why, from, pace: next } = detour;
+                    log::line!(
+                        LogLevel::Info,
+                        self.name(),
+                        "{why}; opening the stream again {from}, {next}"
+                    );
+                    (position, pace) = (from, next);
+                    continue;
+                }
+                Err(end) => end,
+            };
             let cause = match end {
                 End::Stopped => return None,
                 End::Failed(error) => return Some(error),
@@ -170,7 +197,7 @@ impl Stream {
                         Err(failure) => return Some(failure),
                     }
                 }
-                End::Dead => {
+                End::Dead | End::Enough => {
                     let invalidate = match progress.invalidate {
                         Some(token) => Ok(Some(token)),
                         None => self.find_invalidate(progress.before),
@@ -207,6 +234,108 @@ impl Stream {
         }
     }
 
+    /// How the stream gets around what the server cannot send, or not find, in the way in which it was
+    /// asked; else the end as it is. Nothing is left out and nothing comes twice: each detour begins at
+    /// `position`, behind everything that was read. `began` is where the cursor was opened.
+    fn detour(
+        &self,
+        end: End,
+        pace: Pace,
+        began: &Position,
+        position: &Position,
+        replies: usize,
+    ) -> Result<Detour, End> {
+        let detour =
+            |why, pace, from: &Position| Ok(Detour { why, pace, from: Position::clone(from) });
+        match end {
+            End::Enough => detour("what was to be read with care is read", Pace::Full, position),
+            End::Broken(error, Phase::Streaming) if resume::is_too_large(&error) => {
+                let is_next = match pace {
+                    Pace::Full => self.scope.batch_size == 1,
+                    Pace::Single => true,
+                    // Not from where it now is has a server been asked that splits.
+                    Pace::Unsplit => began == position,
+                };
+                if !is_next {
+                    detour("an event is too large", Pace::Single, position)
+                } else if self.options.on_oversized == OnOversized::Skip {
+                    self.pass_over(&error, position)
+                } else {
+                    Err(End::Broken(error, Phase::Streaming))
+                }
+            }
+            End::Broken(error, phase) if replies <= 1 && resume::may_be_split_otherwise(&error) => {
+                let token = position.token();
+                if let Some(whole) = token.as_deref().and_then(fragments::whole_token) {
+                    let from = Position::After(whole);
+                    detour("the stream stands behind a split event", pace, &from)
+                } else if token.is_some() && self.scope.split && pace != Pace::Unsplit {
+                    detour("the stream may stand behind a split event", Pace::Unsplit, position)
+                } else {
+                    Err(End::Broken(error, phase))
+                }
+            }
+            end => Err(end),
+        }
+    }
+
+    /// Passes over the event behind this position, which is too large, with a message in its place.
+    ///
+    /// Without most of its fields the server can send it, and so its token.
+    fn pass_over(&self, error: &DriverError, position: &Position) -> Result<Detour, End> {
+        let mut scope = Pace::Single.of(&self.scope);
+        scope.split = false;
+        scope.stages.push(notice::only_outline());
+        let cursor = Cursor::open(&self.deployment, scope, position.clone(), |_| Some(0));
+        let mut from = position.clone();
+        // The opening one, and the one that has the event.
+        for _ in 0..2 {
+            let reply = match cursor.next(&self.control.stop) {
+                Next::Reply(reply, _) => reply,
+                Next::Failed(error) => return Err(End::Broken(error, Phase::Reopening)),
+                Next::Ended | Next::Enough => break,
+                Next::Stopped => return Err(End::Stopped),
+                Next::Lost => {
+                    return Err(End::Failed(self.bug("the task that reads its replies")));
+                }
+            };
+            // Were it the one that ends the stream, the cursor that meets it would have to know.
+            if reply.invalidate_token().is_some() {
+                break;
+            }
+            let Some(token) = reply.token() else { continue };
+            from = Position::After(Token::clone(token));
+            if let Some(event) = reply.events().next() {
+                if let Some(token) = event::resume_token(event) {
+                    from = Position::After(Token::from(token));
+                }
+                self.tell_of_oversized(error, event)?;
+                let why = "an event that is too large was left out";
+                return Ok(Detour { why, pace: Pace::Full, from });
+            }
+        }
+        // A lookup may have found a smaller document since, which the pipeline leaves out.
+        Ok(Detour { why: "the event is not there any more", pace: Pace::Single, from })
+    }
+
+    fn tell_of_oversized(&self, error: &DriverError, outline: &[u8]) -> Result<(), End> {
+        let failure = resume::error(error, self.deployment.uri(), "send an event", None);
+        self.source.meter.troubled(failure.of_worker(self.name()));
+        let mut namespace = String::new();
+        event::write_namespace(outline, &mut namespace);
+        let operation = event::operation(outline);
+        log::line!(
+            LogLevel::Warn,
+            self.name(),
+            "an event of {namespace} ({operation}) is larger than the server can send, and is left out"
+        );
+        let notice = notice::oversized(outline)
+            .map_err(|error| End::Failed(self.bug(&error.to_string())))?;
+        let number = self.source.acks().read(1);
+        let events = Events::own(&self.source, notice, number);
+        Ok(self.queue.push(&events, &self.control.stop)?)
+    }
+
     /// Such a stream is silent until then, which looks like one that is broken.
     fn warn_of_a_start_in_the_future(&self) {
         let Some((start, _)) = self.options.start_at_time else { return };
@@ -223,10 +352,10 @@ impl Stream {
 
     /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
     /// number before its first event is left free for the message that says what is lost.
-    fn open(&self, from: Position, is_restart: bool) -> Cursor {
+    fn open(&self, from: Position, pace: Pace, is_restart: bool) -> Cursor {
         let source = Arc::clone(&self.source);
         let mut opening = true;
-        Cursor::open(&self.deployment, self.scope.clone(), from, move |reply| {
+        Cursor::open(&self.deployment, pace.of(&self.scope), from, move |reply| {
             source.meter.received(reply);
             let opening = std::mem::take(&mut opening);
             let mut acks = source.acks();
@@ -260,6 +389,7 @@ impl Stream {
                     return End::Broken(error, phase);
                 }
                 Next::Ended => return End::Dead,
+                Next::Enough => return End::Enough,
                 Next::Lost => return End::Failed(self.bug("the task that reads its replies")),
             };
             if !opened {
@@ -360,7 +490,7 @@ impl Stream {
                 }
                 Next::Stopped => return Err(Stopped),
                 // The main cursor will meet the same, and knows what to do.
-                Next::Failed(_) | Next::Ended | Next::Lost => break,
+                Next::Failed(_) | Next::Ended | Next::Enough | Next::Lost => break,
             }
         }
         Ok(None)

@@ -12,7 +12,10 @@ use crate::cursor::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{ExtendedJson, Format};
 use crate::message::Source;
-use crate::options::{self, FullDocument, OnHistoryLost, OnInvalidate, Options, Start};
+use crate::options::{
+    self, FullDocument, FullDocumentBeforeChange, OnHistoryLost, OnInvalidate, OnOversized,
+    Options, Start,
+};
 use crate::stream::Stream;
 use crate::uri::Uri;
 use crate::worker::{Control, Worker};
@@ -81,6 +84,12 @@ impl Watch {
         self
     }
 
+    /// Whether events carry the document as it was before the change.
+    pub fn full_document_before_change(mut self, mode: FullDocumentBeforeChange) -> Self {
+        self.options.full_document_before_change = mode;
+        self
+    }
+
     /// Most events in one reply of the server.
     pub fn batch_size(self, events: u32) -> Self {
         self.option("batch_size", &events.to_string())
@@ -138,6 +147,12 @@ impl Watch {
     /// What happens when what is watched was dropped or renamed.
     pub fn on_invalidate(mut self, policy: OnInvalidate) -> Self {
         self.options.on_invalidate = policy;
+        self
+    }
+
+    /// What happens with a change event that is larger than 16 MB.
+    pub fn on_oversized(mut self, policy: OnOversized) -> Self {
+        self.options.on_oversized = policy;
         self
     }
 

@@ -108,9 +108,17 @@
 #define MS_OPT_RETRY_MS "retry_ms"
 
 /**
- * fail | restart [fail]. When the oplog no longer holds the point to go on from: end with
- * MS_ERR_HISTORY_LOST, or go on from now behind a message with the operation gap, which says from
- * when to when changes may be missing.
+ * never | initial | always [never]. Deliver the documents that exist before the stream, as messages
+ * with the operation snapshot: where there is no checkpoint yet, or at every start. An unfinished
+ * one goes on from its checkpoint, whatever is set. Excludes start_at_time, resume_after and
+ * start_after.
+ */
+#define MS_OPT_SNAPSHOT "snapshot"
+
+/**
+ * fail | restart | snapshot [fail]. When the oplog no longer holds the point to go on from: end
+ * with MS_ERR_HISTORY_LOST, or go on from now behind a message with the operation gap, which says
+ * from when to when changes may be missing, or the same with a snapshot behind that message.
  */
 #define MS_OPT_ON_HISTORY_LOST "on_history_lost"
 

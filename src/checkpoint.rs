@@ -28,6 +28,7 @@ use crate::gate::Gate;
 use crate::json::{self, ExtendedJson};
 use crate::log::{self, LogLevel};
 use crate::message::{Source, json_of_token};
+use crate::snapshot::Progress;
 
 /// What a store may fail with.
 pub type StoreError = Box<dyn std::error::Error + Send + Sync>;
@@ -72,6 +73,29 @@ pub(crate) struct Identity {
     pipeline: String,
 }
 
+/// Where a worker goes on: behind this token, and first with what is left of a snapshot.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) token: Token,
+    pub(crate) snapshot: Option<Progress>,
+}
+
+impl Place {
+    /// Up to where everything is acknowledged, `None` before the stream was open; and how many messages
+    /// that are.
+    fn acked(source: &Source) -> (Option<Self>, u64) {
+        let (token, acked) = {
+            let acks = source.acks();
+            (acks.position(), acks.acked())
+        };
+        let place = token.map(|token| {
+            let snapshot = source.snapshot().acked(acked).cloned();
+            Place { token, snapshot }
+        });
+        (place, acked)
+    }
+}
+
 /// The version of the saved text.
 const VERSION: u64 = 1;
 const VERSION_KEY: &str = "mongostream_checkpoint";
@@ -91,18 +115,26 @@ impl Identity {
         Ok(Self { name: name.to_owned(), watch: scope.namespace(), pipeline })
     }
 
-    fn write(&self, token: &[u8]) -> String {
-        format!(
-            "{{\"{VERSION_KEY}\":{VERSION},\"name\":{},\"watch\":{},\"pipeline\":{},\"token\":{}}}",
+    fn write(&self, place: &Place) -> String {
+        let mut text = format!(
+            "{{\"{VERSION_KEY}\":{VERSION},\"name\":{},\"watch\":{},\"pipeline\":{},\"token\":{}",
             Value::from(self.name.as_str()),
             Value::from(self.watch.as_str()),
             self.pipeline,
-            json_of_token(token),
-        )
+            json_of_token(&place.token),
+        );
+        if let Some(snapshot) = &place.snapshot {
+            text.push_str(",\"snapshot\":");
+            // Its ids were read as BSON: it encodes.
+            let snapshot = snapshot.to_document().to_vec().unwrap_or_default();
+            json::write_document(&mut text, &snapshot, ExtendedJson::Canonical);
+        }
+        text.push('}');
+        text
     }
 
-    /// The token of a saved text, if it belongs to this stream.
-    fn read(&self, text: &str) -> Result<Token, String> {
+    /// The place that a saved text names, if it belongs to this stream.
+    fn read(&self, text: &str) -> Result<Place, String> {
         let value: Value = serde_json::from_str(text)
             .map_err(|error| format!("it is no checkpoint, or a part of one: {error}"))?;
         match value.get(VERSION_KEY).and_then(Value::as_u64) {
@@ -129,13 +161,18 @@ impl Identity {
         let token = json::parse_document(&token).map_err(|error| format!("its token: {error}"))?;
         let token =
             RawDocumentBuf::try_from(&token).map_err(|error| format!("its token: {error}"))?;
-        Ok(Token::from(token.as_bytes()))
+        let snapshot = value.get("snapshot").map(|snapshot| {
+            let snapshot = json::parse_document(&snapshot.to_string())?;
+            Progress::from_document(&snapshot)
+        });
+        let snapshot = snapshot.transpose().map_err(|error| format!("its snapshot: {error}"))?;
+        Ok(Place { token: Token::from(token.as_bytes()), snapshot })
     }
 }
 
 /// What the saving thread is asked to do.
 enum Request {
-    Load(Sender<Result<Option<Token>>>),
+    Load(Sender<Result<Option<Place>>>),
     Save(Sender<Result<()>>),
 }
 
@@ -149,7 +186,7 @@ pub(crate) struct Checkpointer {
 /// The claim on the name, and whether anything is still to be saved under it.
 struct Claim {
     guard: Option<Box<dyn Any + Send>>,
-    saved: Option<Token>,
+    saved: Option<Place>,
 }
 
 impl Checkpointer {
@@ -179,6 +216,7 @@ impl Checkpointer {
             claim: Arc::clone(&claim),
             last: Instant::now(),
             acked: 0,
+            told: None,
         };
         let builder = std::thread::Builder::new().name("mongostream-save".to_owned());
         with_signals_blocked(|| builder.spawn(move || saver.run(&received))).map_err(|error| {
@@ -187,8 +225,8 @@ impl Checkpointer {
         Ok(Self { requests, claim })
     }
 
-    /// The saved position, if there is one. `Ok(None)` on stop too.
-    pub(crate) fn load(&self, stop: &Gate) -> Result<Option<Token>> {
+    /// The saved place, if there is one. `Ok(None)` on stop too.
+    pub(crate) fn load(&self, stop: &Gate) -> Result<Option<Place>> {
         let (reply, answer) = bounded(1);
         let _ = self.requests.send(Request::Load(reply));
         select! {
@@ -216,7 +254,7 @@ impl Checkpointer {
     pub(crate) fn release_if_saved(&self, source: &Source) {
         // Held: it is saving just now.
         if let Ok(mut claim) = self.claim.try_lock()
-            && claim.saved == source.acks().position()
+            && claim.saved == Place::acked(source).0
         {
             claim.guard = None;
         }
@@ -246,6 +284,9 @@ struct Saver {
     /// When it saved last, and how many events were acknowledged then.
     last: Instant,
     acked: u64,
+    /// The failure that the log was told last, until a save succeeds: a full disk is one line, not one
+    /// a second.
+    told: Option<String>,
 }
 
 impl Saver {
@@ -271,7 +312,7 @@ impl Saver {
         self.claim.lock().unwrap_or_else(PoisonError::into_inner).guard = None;
     }
 
-    fn load(&self) -> Result<Option<Token>> {
+    fn load(&self) -> Result<Option<Place>> {
         let failed = |reason: &dyn std::fmt::Display| {
             Error::new(
                 ErrorKind::Checkpoint,
@@ -284,12 +325,15 @@ impl Saver {
         };
         let text =
             guarded(|| self.store.load(&self.identity.name)).map_err(|error| failed(&error))?;
-        let token = text.map(|text| self.identity.read(&text)).transpose();
-        let token = token.map_err(|reason| {
+        let place = text.map(|text| self.identity.read(&text)).transpose();
+        let place = place.map_err(|reason| {
             failed(&format_args!("{reason}; it is left as it is: remove it to start anew"))
         })?;
-        self.claim.lock().unwrap_or_else(PoisonError::into_inner).saved.clone_from(&token);
-        Ok(token)
+        if let Some(place) = &place {
+            self.source.meter.checkpoint_holds(&place.token);
+        }
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).saved.clone_from(&place);
+        Ok(place)
     }
 
     fn tick(&mut self) {
@@ -297,34 +341,47 @@ impl Saver {
         if acked == self.acked && self.last.elapsed() < self.interval * Self::IDLE_FACTOR {
             return;
         }
-        if let Err(error) = self.save() {
-            log::line!(LogLevel::Warn, self.source.name.as_str(), "{error}");
-            self.source.meter.troubled(error.of_worker(self.source.name.as_str()));
+        let source = Arc::clone(&self.source);
+        let name = source.name.as_str();
+        match self.save() {
+            Ok(()) if self.told.take().is_some() => {
+                log::line!(LogLevel::Info, name, "the checkpoint is saved again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let text = error.to_string();
+                if self.told.as_ref() != Some(&text) {
+                    log::line!(LogLevel::Warn, name, "{text}");
+                    self.told = Some(text);
+                }
+                source.meter.troubled(error.of_worker(name));
+            }
         }
     }
 
     fn save(&mut self) -> Result<()> {
-        let (position, acked) = {
-            let acks = self.source.acks();
-            (acks.position(), acks.acked())
-        };
+        let (place, acked) = Place::acked(&self.source);
         let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
         // The name may be another worker's by now.
         if claim.guard.is_none() {
             return Ok(());
         }
         // Before the stream was open there is nothing to save, and nothing may be overwritten.
-        let Some(token) = position.filter(|token| claim.saved.as_ref() != Some(token)) else {
-            return Ok(());
-        };
-        let text = self.identity.write(&token);
-        guarded(|| self.store.save(&self.identity.name, &text)).map_err(|error| {
-            let (name, place) = (&self.identity.name, self.store.place());
-            let text = format!("cannot save checkpoint {name:?} in {place}: {error}");
-            Error::new(ErrorKind::Checkpoint, text)
-        })?;
-        claim.saved = Some(token);
-        (self.last, self.acked) = (Instant::now(), acked);
+        let Some(place) = place else { return Ok(()) };
+        let meter = &self.source.meter;
+        if claim.saved.as_ref() != Some(&place) {
+            let text = self.identity.write(&place);
+            guarded(|| self.store.save(&self.identity.name, &text)).map_err(|error| {
+                let (name, place) = (&self.identity.name, self.store.place());
+                let text = format!("cannot save checkpoint {name:?} in {place}: {error}");
+                let error = Error::new(ErrorKind::Checkpoint, text);
+                meter.checkpoint_failed(error.clone().of_worker(self.source.name.as_str()));
+                error
+            })?;
+            (self.last, self.acked) = (Instant::now(), acked);
+        }
+        meter.checkpoint_holds(&place.token);
+        claim.saved = Some(place);
         Ok(())
     }
 }

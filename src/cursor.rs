@@ -27,6 +27,7 @@ use crate::gate::Gate;
 use crate::options::{OnOversized, Options, SPLIT_STAGE};
 use crate::resume::{self, WIRE_VERSION_4_4};
 use crate::servers;
+use crate::snapshot::Namespace;
 
 /// What is watched, and how: everything of the aggregate command but the point to go on from.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub(crate) struct Scope {
     pub(crate) collection: Option<String>,
     pub(crate) change_stream: Document,
     pub(crate) stages: Vec<Document>,
+    /// The collection of the worker's own checkpoints, where the stream would show it.
+    left_out: Option<Namespace>,
     pub(crate) batch_size: u32,
     pub(crate) await_time: Duration,
     /// Let the server split events that are too large for one message, if it can.
@@ -54,6 +57,7 @@ impl Scope {
             collection: collection.map(str::to_owned),
             change_stream,
             stages: options.pipeline.clone(),
+            left_out: None,
             batch_size: options.batch_size,
             await_time: options.await_time,
             split: options.on_oversized == OnOversized::Split,
@@ -83,6 +87,13 @@ impl Scope {
     pub(crate) fn leave_out(&mut self, database: &str, collection: &str) {
         let own = doc! { "ns.db": database, "ns.coll": collection };
         self.stages.insert(0, doc! { "$match": { "$nor": [own] } });
+        let (database, collection) = (database.to_owned(), collection.to_owned());
+        self.left_out = Some(Namespace { database, collection });
+    }
+
+    /// Whether the documents of a collection belong to it, of which the database does.
+    pub(crate) fn watches(&self, namespace: &Namespace) -> bool {
+        self.left_out.as_ref() != Some(namespace)
     }
 
     fn command(&self, from: &Position, split: bool) -> Document {
@@ -456,29 +467,43 @@ enum Memory {
 
 impl Reply {
     fn parse(batch: RawBatch) -> DriverResult<Self> {
+        let mut reply = Self::of_documents(batch)?;
+        let cursor = reply.head();
+        reply.token = cursor
+            .and_then(|cursor| cursor.get_document("postBatchResumeToken").ok())
+            .map(|token| Token::from(token.as_bytes()))
+            .or_else(|| reply.last_token());
+        Ok(reply)
+    }
+
+    /// A reply with documents that are no events: it has no token.
+    pub(crate) fn of_documents(batch: RawBatch) -> DriverResult<Self> {
         let base = batch.as_raw_document().as_bytes().as_ptr() as usize;
         let mut spans = Vec::new();
         for element in batch.doc_slices()? {
-            let event = match element? {
-                RawBsonRef::Document(event) => event.as_bytes(),
+            let document = match element? {
+                RawBsonRef::Document(document) => document.as_bytes(),
                 _ => {
-                    return Err(DriverError::custom("a change event is not a document".to_owned()));
+                    return Err(DriverError::custom("what came is not a document".to_owned()));
                 }
             };
-            let start = (event.as_ptr() as usize - base) as u32;
-            spans.push(start..start + event.len() as u32);
+            let start = (document.as_ptr() as usize - base) as u32;
+            spans.push(start..start + document.len() as u32);
         }
-        let token = batch
-            .as_raw_document()
-            .get_document("cursor")
-            .ok()
-            .and_then(|cursor| cursor.get_document("postBatchResumeToken").ok())
-            .map(|token| Token::from(token.as_bytes()));
-        let mut reply = Self { memory: Memory::Batch(Arc::new(batch)), spans, token };
-        if reply.token.is_none() {
-            reply.token = reply.last_token();
+        Ok(Self { memory: Memory::Batch(Arc::new(batch)), spans, token: None })
+    }
+
+    /// Leaves the first document out if it has this `_id`.
+    pub(crate) fn skip_first_if(&mut self, id: &Bson) {
+        if self.spans.first().and_then(|span| self.id(span)).as_ref() == Some(id) {
+            self.spans.remove(0);
         }
-        Ok(reply)
+    }
+
+    fn id(&self, span: &Range<u32>) -> Option<Bson> {
+        let document = self.bytes().get(span.start as usize..span.end as usize)?;
+        let document = RawDocument::from_bytes(document).ok()?;
+        Bson::try_from(document.get("_id").ok()??).ok()
     }
 
     fn has_fragments(&self, fragments: &Fragments) -> bool {
@@ -525,10 +550,15 @@ impl Reply {
         self.spans.iter().map(|span| &bytes[span.start as usize..span.end as usize])
     }
 
+    /// What the server says of the cursor.
+    fn head(&self) -> Option<&RawDocument> {
+        let Memory::Batch(batch) = &self.memory else { return None };
+        batch.as_raw_document().get_document("cursor").ok()
+    }
+
     /// The namespace and the id of its cursor.
     fn cursor(&self) -> Option<(String, i64)> {
-        let Memory::Batch(batch) = &self.memory else { return None };
-        let cursor = batch.as_raw_document().get_document("cursor").ok()?;
+        let cursor = self.head()?;
         Some((cursor.get_str("ns").ok()?.to_owned(), cursor.get_i64("id").ok()?))
     }
 
@@ -544,6 +574,11 @@ impl Reply {
 
     fn last_token(&self) -> Option<Token> {
         self.last().and_then(event::resume_token).map(Token::from)
+    }
+
+    /// The `_id` of the last document.
+    pub(crate) fn last_id(&self) -> Option<Bson> {
+        self.id(self.spans.last()?)
     }
 
     /// The token behind the last event: the reply's own (`postBatchResumeToken`), or the last

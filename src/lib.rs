@@ -66,6 +66,7 @@ mod options;
 mod pace;
 mod resume;
 mod servers;
+mod snapshot;
 mod stats;
 mod stream;
 mod uri;
@@ -84,8 +85,8 @@ pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{
     FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OnOversized,
-    OptionInfo, Options, Start,
+    OptionInfo, Options, Snapshot, Start,
 };
-pub use crate::stats::{BufferStats, WorkerStats};
+pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};
 pub use crate::watch::Watch;
 pub use crate::worker::{Waited, Worker, WorkerState};

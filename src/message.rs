@@ -14,6 +14,7 @@ use crate::cursor::Reply;
 use crate::event;
 use crate::fork::Origin;
 use crate::json::{self, ExtendedJson, Format};
+use crate::snapshot::Tracker;
 use crate::stats::Meter;
 
 /// What a message knows of the worker that read it.
@@ -23,6 +24,7 @@ pub(crate) struct Source {
     pub(crate) json: ExtendedJson,
     pub(crate) meter: Meter,
     acks: Mutex<AckSequence>,
+    snapshot: Mutex<Tracker>,
     origin: Origin,
 }
 
@@ -30,7 +32,13 @@ impl Source {
     pub(crate) fn new(name: &str, format: Format, json: ExtendedJson) -> Self {
         let name = Text::new(name.to_owned());
         let meter = Meter::new();
-        Self { name, format, json, meter, acks: Mutex::default(), origin: Origin::here() }
+        let (acks, snapshot) = Default::default();
+        Self { name, format, json, meter, acks, snapshot, origin: Origin::here() }
+    }
+
+    /// To be locked behind [`acks`](Self::acks), where both are.
+    pub(crate) fn snapshot(&self) -> MutexGuard<'_, Tracker> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn acks(&self) -> MutexGuard<'_, AckSequence> {
@@ -105,15 +113,48 @@ impl Events {
         })
     }
 
-    /// One event that the library has made itself.
+    /// An event that the library has made itself.
     pub(crate) fn own(source: &Arc<Source>, event: RawDocumentBuf, number: u64) -> Arc<Events> {
         let bytes = event.into_bytes();
         let span = 0..bytes.len() as u32;
-        Arc::new(Events {
-            source: Arc::clone(source),
-            memory: Memory::Copied(bytes),
-            spans: vec![span],
-            first: number,
+        Self::copied(source, bytes, vec![span], number)
+    }
+
+    fn copied(
+        source: &Arc<Source>,
+        bytes: Vec<u8>,
+        spans: Vec<Range<u32>>,
+        first: u64,
+    ) -> Arc<Events> {
+        let (source, memory) = (Arc::clone(source), Memory::Copied(bytes));
+        Arc::new(Events { source, memory, spans, first })
+    }
+
+    /// The documents of a reply, each as the event that `wrap` makes of it, in groups of about a
+    /// quarter of what a reply may have to be shared, made one after the other.
+    pub(crate) fn of_documents(
+        source: &Arc<Source>,
+        reply: Reply,
+        mut first: u64,
+        wrap: impl Fn(&[u8], &mut Vec<u8>),
+    ) -> impl Iterator<Item = Arc<Events>> {
+        let source = Arc::clone(source);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let rest = reply.spans().get(at..).filter(|rest| !rest.is_empty())?;
+            let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+            for span in rest {
+                let start = bytes.len() as u32;
+                wrap(&reply.bytes()[span.start as usize..span.end as usize], &mut bytes);
+                spans.push(start..bytes.len() as u32);
+                if bytes.len() >= Self::SHARE_LIMIT / 4 {
+                    break;
+                }
+            }
+            let (number, count) = (first, spans.len());
+            first += count as u64;
+            at += count;
+            Some(Self::copied(&source, bytes, spans, number))
         })
     }
 
@@ -126,7 +167,7 @@ impl Events {
             at += document.len() as u32;
         }
         let source = Arc::new(Source::new("test", Format::Oplog, ExtendedJson::Relaxed));
-        Arc::new(Events { source, memory: Memory::Copied(documents.concat()), spans, first })
+        Self::copied(&source, documents.concat(), spans, first)
     }
 
     pub(crate) fn len(&self) -> usize {

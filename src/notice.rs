@@ -3,9 +3,11 @@
 //! Each has the shape of a change event (MongoDB manual, "Change Events"), with an operation type
 //! that no server has, so that consumers find everything where they look for it.
 
-use bson::{Document, RawDocument, RawDocumentBuf, Timestamp, doc};
+use bson::raw::cstr;
+use bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 
 use crate::cursor::Scope;
+use crate::snapshot::Namespace;
 
 /// Of an event that cannot be had as a whole, what a notice of it needs.
 pub(crate) fn only_outline() -> Document {
@@ -41,4 +43,21 @@ pub(crate) fn gap(
     }
     event.insert("operationDescription", doc! { "from": from, "to": to });
     RawDocumentBuf::try_from(&event)
+}
+
+/// A document as it was found by a snapshot, as an event that appends itself to `out`.
+pub(crate) fn snapshot(namespace: &Namespace, document: &[u8], out: &mut Vec<u8>) {
+    let mut event = rawdoc! {
+        "operationType": "snapshot",
+        "ns": { "db": namespace.database.as_str(), "coll": namespace.collection.as_str() },
+    };
+    let mut key = RawDocumentBuf::new();
+    if let Ok(document) = RawDocument::from_bytes(document) {
+        if let Ok(Some(id)) = document.get("_id") {
+            key.append(cstr!("_id"), id);
+        }
+        event.append(cstr!("documentKey"), key);
+        event.append(cstr!("fullDocument"), RawBsonRef::Document(document));
+    }
+    out.extend_from_slice(event.as_bytes());
 }

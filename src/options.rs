@@ -114,6 +114,25 @@ pub enum OnHistoryLost {
     /// changes may be missing. Until that message is acknowledged the worker's resume token stays where it
     /// was, so that no crash hides the loss.
     Restart,
+    /// As `Restart`, and behind that message every document that exists, as a snapshot.
+    Snapshot,
+}
+
+/// Whether the documents that exist are delivered before the stream, each as a message of the library's
+/// own with the operation `snapshot` that carries it as `fullDocument`.
+///
+/// The stream goes on from a point before the snapshot: no change is missing, a change that a snapshot's
+/// document already has comes again behind it, and of each document the last state comes last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Snapshot {
+    /// They are not.
+    #[default]
+    Never,
+    /// Where there is no checkpoint yet.
+    Initial,
+    /// Whenever the worker starts.
+    Always,
 }
 
 /// What happens with a change event that is larger than the 16 MB of one message of the server
@@ -151,6 +170,7 @@ pub struct Options {
     pub(crate) format: Format,
     pub(crate) json: ExtendedJson,
     pub(crate) retry: Option<Duration>,
+    pub(crate) snapshot: Snapshot,
     pub(crate) on_history_lost: OnHistoryLost,
     pub(crate) on_invalidate: OnInvalidate,
     pub(crate) on_oversized: OnOversized,
@@ -176,6 +196,7 @@ impl Default for Options {
             format: Format::Oplog,
             json: ExtendedJson::Relaxed,
             retry: None,
+            snapshot: Snapshot::Never,
             on_history_lost: OnHistoryLost::Fail,
             on_invalidate: OnInvalidate::Continue,
             on_oversized: OnOversized::Split,
@@ -339,14 +360,36 @@ pub static OPTIONS: &[OptionInfo] = &[
         },
     },
     OptionInfo {
+        name: "snapshot",
+        values: "never | initial | always",
+        default: "never",
+        text: "Deliver the documents that exist before the stream, as messages with the operation \
+               snapshot: where there is no checkpoint yet, or at every start. An unfinished one goes \
+               on from its checkpoint, whatever is set. Excludes start_at_time, resume_after and \
+               start_after.",
+        set: |options, value| {
+            let modes = [
+                ("never", Snapshot::Never),
+                ("initial", Snapshot::Initial),
+                ("always", Snapshot::Always),
+            ];
+            options.snapshot = one_of(&modes, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
         name: "on_history_lost",
-        values: "fail | restart",
+        values: "fail | restart | snapshot",
         default: "fail",
         text: "When the oplog no longer holds the point to go on from: end with MS_ERR_HISTORY_LOST, or go \
                on from now behind a message with the operation gap, which says from when to when \
-               changes may be missing.",
+               changes may be missing, or the same with a snapshot behind that message.",
         set: |options, value| {
-            let policies = [("fail", OnHistoryLost::Fail), ("restart", OnHistoryLost::Restart)];
+            let policies = [
+                ("fail", OnHistoryLost::Fail),
+                ("restart", OnHistoryLost::Restart),
+                ("snapshot", OnHistoryLost::Snapshot),
+            ];
             options.on_history_lost = one_of(&policies, value)?;
             Ok(())
         },
@@ -473,6 +516,13 @@ impl Options {
         if let (Some((first, _)), Some((second, _))) = (set.next(), set.next()) {
             return Err(Error::argument(format!(
                 "options {first} and {second} exclude each other: a stream has one start"
+            )));
+        }
+        if let Some((start, _)) = starts.iter().find(|(_, set)| *set)
+            && self.snapshot != Snapshot::Never
+        {
+            return Err(Error::argument(format!(
+                "options snapshot and {start} exclude each other: a snapshot is the start"
             )));
         }
         if self.checkpoint_file.is_some() && self.checkpoint_collection.is_some() {

@@ -22,6 +22,8 @@ pub(crate) enum Phase {
     Reopening,
     /// The cursor was open: a getMore failed.
     Streaming,
+    /// Documents were read.
+    Snapshot,
 }
 
 /// The label by which servers since 4.4 say that a getMore's failure is resumable.
@@ -39,6 +41,10 @@ const RETRYABLE_READ_CODES: [i32; 13] =
 const CURSOR_NOT_FOUND: i32 = 43;
 /// What a getMore that waits in the server gets where a later one would get CursorNotFound.
 const CURSOR_KILLED: i32 = 237;
+/// What is read was dropped or renamed; then there is nothing left to read of it.
+const QUERY_PLAN_KILLED: i32 = 175;
+/// What a server says, beside code 72, that has not yet heard of the time from which it shall read.
+const TIME_NOT_REACHED: &str = "afterClusterTime value must not be greater";
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
 const NOT_A_REPLICA_SET: i32 = 40573;
@@ -73,7 +79,13 @@ pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Opti
                     || (wire_version.is_some_and(|version| version < WIRE_VERSION_4_4)
                         && RESUMABLE_CODES.contains(&code)))
         }
-        DriverErrorKind::Command(command) => RETRYABLE_READ_CODES.contains(&command.code),
+        DriverErrorKind::Command(command) => {
+            RETRYABLE_READ_CODES.contains(&command.code)
+                || (phase == Phase::Snapshot
+                    && ([CURSOR_NOT_FOUND, CURSOR_KILLED, QUERY_PLAN_KILLED]
+                        .contains(&command.code)
+                        || command.message.contains(TIME_NOT_REACHED)))
+        }
         _ => false,
     }
 }

@@ -5,15 +5,17 @@
 //! lock, which is held at those moments anyway.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::ack::Token;
 use crate::capi::status::{name_of, status_of};
 use crate::cursor::Reply;
 use crate::error::Error;
 use crate::event;
+use crate::snapshot::Namespace;
 use crate::worker::WorkerState;
 
 /// What a buffer holds and has held, with its workers; from [`Buffer::stats`](crate::Buffer::stats).
@@ -59,8 +61,8 @@ pub struct WorkerStats {
     pub state: WorkerState,
     /// What it watches: "shop.orders", "shop" for a database, "*" for a deployment.
     pub namespace: String,
-    /// Events that it has read from the server. It reads ahead: up to two replies of the server are
-    /// read and not yet queued.
+    /// Events that it has read from the server, and documents of a snapshot; messages of the library's
+    /// own count too. It reads ahead: up to two replies of the server are read and not yet queued.
     pub received: u64,
     /// The size of these events in bytes (BSON).
     pub received_bytes: u64,
@@ -84,6 +86,33 @@ pub struct WorkerStats {
     pub last_event_ms_ago: Option<u64>,
     /// Milliseconds since the stream was opened, the last time. `None` before the first.
     pub opened_ms_ago: Option<u64>,
+    /// Milliseconds since the checkpoint was last known to hold the acknowledged position: when it
+    /// was loaded or saved, or was to be saved and held that position already. `None` without a
+    /// checkpoint, and before the first time.
+    pub checkpoint_saved_ms_ago: Option<u64>,
+    /// Milliseconds between the cluster time of the position in the checkpoint and this machine's
+    /// clock now: how far back a restart would begin. `None` without a checkpoint and before the
+    /// first was loaded or saved; as coarse as `lag_ms`.
+    pub checkpoint_lag_ms: Option<u64>,
+    /// Why the checkpoint could not be saved, the last time. `None` again once it could.
+    pub checkpoint_error: Option<Error>,
+    /// How far its snapshot has come, the last one of this run. `None` without one.
+    pub snapshot: Option<SnapshotStats>,
+}
+
+/// How far a snapshot has come.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SnapshotStats {
+    /// Whether all of it is read; messages may still be queued.
+    pub finished: bool,
+    /// The collection that is or was read last; empty before the first.
+    pub namespace: String,
+    /// Documents that this run has read.
+    pub documents: u64,
+    /// About how many documents there were in all collections that were still to be read, or to be read
+    /// to their end, when this run began to read.
+    pub estimated: u64,
 }
 
 impl BufferStats {
@@ -127,6 +156,15 @@ impl WorkerStats {
             "lag_ms": self.lag_ms,
             "last_event_ms_ago": self.last_event_ms_ago,
             "opened_ms_ago": self.opened_ms_ago,
+            "checkpoint_saved_ms_ago": self.checkpoint_saved_ms_ago,
+            "checkpoint_lag_ms": self.checkpoint_lag_ms,
+            "checkpoint_error": self.checkpoint_error.as_ref().map(Error::to_string),
+            "snapshot": self.snapshot.as_ref().map(|snapshot| json!({
+                "finished": snapshot.finished,
+                "namespace": snapshot.namespace,
+                "documents": snapshot.documents,
+                "estimated": snapshot.estimated,
+            })),
         })
     }
 }
@@ -154,6 +192,11 @@ pub(crate) struct Meter {
     last_event: AtomicU64,
     opened: AtomicU64,
     last_error: Mutex<Option<Error>>,
+    /// Like `cluster_time`, of the token in the checkpoint.
+    checkpoint_time: AtomicU64,
+    checkpoint_saved: AtomicU64,
+    checkpoint_error: Mutex<Option<Error>>,
+    snapshot: Mutex<Option<SnapshotStats>>,
 }
 
 impl Meter {
@@ -168,6 +211,10 @@ impl Meter {
             last_event: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             last_error: Mutex::new(None),
+            checkpoint_time: AtomicU64::new(0),
+            checkpoint_saved: AtomicU64::new(0),
+            checkpoint_error: Mutex::new(None),
+            snapshot: Mutex::new(None),
         }
     }
 
@@ -198,7 +245,46 @@ impl Meter {
 
     /// The stream broke, could not be opened, or its checkpoint not be saved; it will be tried again.
     pub(crate) fn troubled(&self, error: Error) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *lock(&self.last_error) = Some(error);
+    }
+
+    /// The checkpoint holds this token, which is the acknowledged position.
+    pub(crate) fn checkpoint_holds(&self, token: &Token) {
+        let seconds = event::token_seconds(token).unwrap_or(0);
+        self.checkpoint_time.store(seconds.into(), Ordering::Relaxed);
+        self.checkpoint_saved.store(self.now(), Ordering::Relaxed);
+        *lock(&self.checkpoint_error) = None;
+    }
+
+    /// About so many documents are to be read.
+    pub(crate) fn snapshot_begins(&self, estimated: u64) {
+        let mut snapshot = lock(&self.snapshot);
+        // After an interruption the first figures hold.
+        if snapshot.as_ref().is_none_or(|snapshot| snapshot.finished) {
+            let namespace = String::new();
+            *snapshot = Some(SnapshotStats { finished: false, namespace, documents: 0, estimated });
+        }
+    }
+
+    /// The server has sent documents of a snapshot.
+    pub(crate) fn snapshot_reads(&self, namespace: &Namespace, documents: &Reply) {
+        let bytes: usize = documents.spans().iter().map(ExactSizeIterator::len).sum();
+        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(snapshot) = &mut *lock(&self.snapshot) {
+            snapshot.namespace = namespace.full();
+            snapshot.documents += documents.spans().len() as u64;
+        }
+    }
+
+    pub(crate) fn snapshot_ends(&self) {
+        if let Some(snapshot) = &mut *lock(&self.snapshot) {
+            snapshot.finished = true;
+        }
+    }
+
+    /// The checkpoint could not be saved.
+    pub(crate) fn checkpoint_failed(&self, error: Error) {
+        *lock(&self.checkpoint_error) = Some(error);
     }
 
     /// The figures, with those that are counted elsewhere.
@@ -210,8 +296,6 @@ impl Meter {
         failure: Option<Error>,
         (received, unacked): (u64, u64),
     ) -> WorkerStats {
-        let seconds = self.cluster_time.load(Ordering::Relaxed);
-        let last_error = || self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         WorkerStats {
             name: name.to_owned(),
             state,
@@ -222,13 +306,14 @@ impl Meter {
             delivered_bytes: self.delivered_bytes.load(Ordering::Relaxed),
             unacked,
             reconnects: self.reconnects.load(Ordering::Relaxed),
-            last_error: failure.or_else(last_error),
-            lag_ms: (seconds != 0).then(|| {
-                let position = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-                SystemTime::now().duration_since(position).map_or(0, milliseconds)
-            }),
+            last_error: failure.or_else(|| lock(&self.last_error).clone()),
+            lag_ms: lag(&self.cluster_time),
             last_event_ms_ago: self.ago(&self.last_event),
             opened_ms_ago: self.ago(&self.opened),
+            checkpoint_saved_ms_ago: self.ago(&self.checkpoint_saved),
+            checkpoint_lag_ms: lag(&self.checkpoint_time),
+            checkpoint_error: lock(&self.checkpoint_error).clone(),
+            snapshot: lock(&self.snapshot).clone(),
         }
     }
 
@@ -240,6 +325,19 @@ impl Meter {
         let moment = moment.load(Ordering::Relaxed);
         (moment != 0).then(|| self.now().saturating_sub(moment))
     }
+}
+
+fn lock<T>(error: &Mutex<T>) -> MutexGuard<'_, T> {
+    error.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From a cluster time in seconds since 1970 to now; `None` for 0.
+fn lag(cluster_time: &AtomicU64) -> Option<u64> {
+    let seconds = cluster_time.load(Ordering::Relaxed);
+    (seconds != 0).then(|| {
+        let position = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        SystemTime::now().duration_since(position).map_or(0, milliseconds)
+    })
 }
 
 /// Whole milliseconds, saturating.

@@ -18,9 +18,10 @@ use crate::fragments;
 use crate::log::{self, LogLevel};
 use crate::message::{Events, Source};
 use crate::notice;
-use crate::options::{self, OnHistoryLost, OnInvalidate, OnOversized, Options};
+use crate::options::{self, OnHistoryLost, OnInvalidate, OnOversized, Options, Snapshot};
 use crate::pace::Pace;
 use crate::resume::{self, Backoff, Phase};
+use crate::snapshot::{Item, Mark, Reading};
 use crate::worker::{Control, WorkerState};
 
 /// One change stream, from its beginning to its end, over all its cursors.
@@ -39,6 +40,34 @@ struct Lost {
     from: Option<Timestamp>,
 }
 
+/// What comes next of a stream.
+enum Stage {
+    Stream,
+    /// A snapshot.
+    Begin,
+    /// The rest of a snapshot that an earlier run has begun.
+    Resume,
+    /// The rest of a snapshot that this run has begun, or looked after.
+    Snapshot,
+}
+
+/// Where a stream is, and what is known of its way so far.
+struct Course {
+    position: Position,
+    /// Where it was before the last reply that moved it.
+    before: Position,
+    /// The token of the `invalidate` that the last cursor has ended with.
+    invalidate: Option<Token>,
+    stage: Stage,
+    /// There was a checkpoint.
+    ran_before: bool,
+    /// To be told with the next cursor.
+    lost: Option<Lost>,
+    trouble: Trouble,
+    /// How the next cursor reads.
+    pace: Pace,
+}
+
 /// Where and how a stream is opened again at once, and why.
 struct Detour {
     why: &'static str,
@@ -46,8 +75,10 @@ struct Detour {
     pace: Pace,
 }
 
-/// Why a cursor is followed no longer.
+/// Why a cursor, or a part of a snapshot, is followed no longer.
 enum End {
+    /// The next stage follows.
+    Done,
     Stopped,
     Failed(Error),
     Broken(DriverError, Phase),
@@ -123,89 +154,39 @@ impl Stream {
 
     /// Follows one cursor after the other until the worker is stopped or fails.
     fn follow(&self) -> Option<Error> {
-        /// A cursor that broke after this time was a good one.
-        const SOUND: Duration = Duration::from_secs(1);
-        let mut position = Position::Start(self.options.start_field());
-        let mut trouble = Trouble::new();
-        let mut ran_before = false;
-        let mut lost: Option<Lost> = None;
-        let mut pace = Pace::Full;
-        match self.checkpointer.as_ref().map_or(Ok(None), |saved| saved.load(&self.control.stop)) {
-            Ok(Some(token)) => {
-                self.source.acks().place(Token::clone(&token));
-                position = Position::After(token);
-                ran_before = true;
-            }
-            Ok(None) => {}
+        let mut course = match self.beginning() {
+            Ok(Some(course)) => course,
+            Ok(None) => return None,
             Err(failure) => return Some(failure),
-        }
-        // Stopped before the checkpoint was known: a position of another beginning must not replace it.
-        if self.checkpointer.is_some() && self.control.stop.is_open() {
-            return None;
-        }
-        if !ran_before {
-            self.warn_of_a_start_in_the_future();
-        }
-        log::line!(LogLevel::Debug, self.name(), "opening the stream {position}");
+        };
+        log::line!(LogLevel::Debug, self.name(), "opening the stream {}", course.position);
         loop {
-            let was_ready = self.control.ready.is_open();
-            let opened = Instant::now();
-            let began = position.clone();
-            let cursor = self.open(position, pace, lost.is_some());
-            let end = self.hand_over(&cursor, ran_before, lost.as_ref());
-            let progress = cursor.progress();
-            drop(cursor);
-            if progress.replies > 0 {
-                lost = None;
-            }
-            position = progress.position;
-            // But for the first time, only a reply behind the opening one shows that it works again.
-            if progress.replies > usize::from(was_ready) {
-                // One that breaks behind its first replies time after time must not spin either.
-                let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
-                trouble.ends(sound);
-            }
-            let end = match self.detour(end, pace, &began, &position, progress.replies) {
-                Ok(detour) => {
-                    let Detour { why, from, pace: next } = detour;
-                    log::line!(
-                        LogLevel::Info,
-                        self.name(),
-                        "{why}; opening the stream again {from}, {next}"
-                    );
-                    (position, pace) = (from, next);
-                    continue;
-                }
-                Err(end) => end,
+            let end = match course.stage {
+                Stage::Stream => self.stream(&mut course),
+                Stage::Begin => self.begin_snapshot(&mut course),
+                Stage::Resume => self.resume_snapshot(&mut course),
+                Stage::Snapshot => self.read_snapshot(&mut course),
             };
             let cause = match end {
+                End::Done => continue,
                 End::Stopped => return None,
                 End::Failed(error) => return Some(error),
-                End::Broken(error, phase) => {
-                    match self.judge(&error, phase, &position, &mut trouble) {
-                        Ok(()) => resume::text_of(&error),
-                        Err(failure)
-                            if failure.kind() == ErrorKind::HistoryLost
-                                && self.options.on_history_lost == OnHistoryLost::Restart =>
-                        {
-                            self.source.meter.troubled(failure.of_worker(self.name()));
-                            // The first loss counts while its message is not on its way.
-                            lost.get_or_insert(Lost { from: position.time() });
-                            position = Position::Start(None);
-                            format!("{}; the history is lost", resume::text_of(&error))
-                        }
-                        Err(failure) => return Some(failure),
+                End::Broken(error, phase) => match self.judge(&error, phase, &mut course) {
+                    Ok(()) => resume::text_of(&error),
+                    Err(failure) if self.goes_on_after(&failure, &mut course) => {
+                        format!("{}; the history is lost", resume::text_of(&error))
                     }
-                }
+                    Err(failure) => return Some(failure),
+                },
                 End::Dead | End::Enough => {
-                    let invalidate = match progress.invalidate {
+                    let invalidate = match course.invalidate.take() {
                         Some(token) => Ok(Some(token)),
-                        None => self.find_invalidate(progress.before),
+                        None => self.find_invalidate(course.before.clone()),
                     };
                     let cause = match invalidate {
                         Ok(Some(token)) => {
                             self.source.acks().place(Token::clone(&token));
-                            position = Position::After(token);
+                            course.position = Position::After(token);
                             "what is watched was dropped or renamed".to_owned()
                         }
                         Ok(None) => "the server closed the cursor".to_owned(),
@@ -221,15 +202,250 @@ impl Stream {
             if self.control.ready.is_open() {
                 self.control.set(WorkerState::Reconnecting);
             }
-            let wait = trouble.backoff.next();
+            let wait = course.trouble.backoff.next();
+            let level = course.trouble.level();
             log::line!(
-                LogLevel::Warn,
+                level,
                 self.name(),
-                "{cause}; opening the stream again {position} in {} ms",
+                "{cause}; opening the stream again {} in {} ms",
+                course.position,
                 wait.as_millis()
             );
             if self.control.stop.wait(Some(Instant::now() + wait)) {
                 return None;
+            }
+        }
+    }
+
+    /// Where the options and the checkpoint say. `None` if the worker was stopped before that is known.
+    fn beginning(&self) -> Result<Option<Course>> {
+        let start = Position::Start(self.options.start_field());
+        let mut course = Course {
+            position: start.clone(),
+            before: start,
+            invalidate: None,
+            stage: Stage::Stream,
+            ran_before: false,
+            lost: None,
+            trouble: Trouble::new(),
+            pace: Pace::Full,
+        };
+        let mut saved = None;
+        if let Some(checkpointer) = &self.checkpointer {
+            saved = checkpointer.load(&self.control.stop)?;
+            // A position of another beginning must not replace it.
+            if self.control.stop.is_open() {
+                return Ok(None);
+            }
+        }
+        match (saved, self.options.snapshot) {
+            (Some(place), mode) => {
+                course.ran_before = true;
+                self.source.acks().place(Token::clone(&place.token));
+                match place.snapshot {
+                    Some(progress) => {
+                        self.source.snapshot().resume(progress);
+                        course.stage = Stage::Resume;
+                    }
+                    None if mode == Snapshot::Always => {
+                        course.stage = Stage::Begin;
+                        return Ok(Some(course));
+                    }
+                    None => {}
+                }
+                course.position = Position::After(place.token);
+            }
+            (None, Snapshot::Never) => self.warn_of_a_start_in_the_future(),
+            (None, Snapshot::Initial | Snapshot::Always) => course.stage = Stage::Begin,
+        }
+        Ok(Some(course))
+    }
+
+    /// Follows one cursor.
+    fn stream(&self, course: &mut Course) -> End {
+        /// A cursor that broke after this time was a good one.
+        const SOUND: Duration = Duration::from_secs(1);
+        let was_ready = self.control.ready.is_open();
+        let opened = Instant::now();
+        let began = course.position.clone();
+        let cursor = self.open(began.clone(), course.pace, course.lost.is_some());
+        let end = self.hand_over(&cursor, course);
+        let progress = cursor.progress();
+        drop(cursor);
+        if progress.replies > 0 {
+            course.lost = None;
+        }
+        (course.position, course.before) = (progress.position, progress.before);
+        course.invalidate = progress.invalidate;
+        // But for the first time, only a reply behind the opening one shows that it works again.
+        if progress.replies > usize::from(was_ready) {
+            // One that breaks behind its first replies time after time must not spin either.
+            let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
+            course.trouble.ends(sound);
+        }
+        match self.detour(end, course.pace, &began, &course.position, progress.replies) {
+            Ok(Detour { why, from, pace }) => {
+                let name = self.name();
+                log::line!(LogLevel::Info, name, "{why}; opening the stream again {from}, {pace}");
+                (course.position, course.pace) = (from, pace);
+                End::Done
+            }
+            Err(end) => end,
+        }
+    }
+
+    /// Whether the options say to go on after this failure, and if so how.
+    fn goes_on_after(&self, failure: &Error, course: &mut Course) -> bool {
+        let policy = self.options.on_history_lost;
+        if failure.kind() != ErrorKind::HistoryLost || policy == OnHistoryLost::Fail {
+            return false;
+        }
+        self.source.meter.troubled(failure.clone().of_worker(self.name()));
+        // The first loss counts while its message is not on its way.
+        course.lost.get_or_insert(Lost { from: course.position.time() });
+        course.position = Position::Start(None);
+        course.pace = Pace::Full;
+        // A snapshot that is not finished needs the history from its beginning on.
+        let anew = policy == OnHistoryLost::Snapshot || self.source.snapshot().read().is_some();
+        course.stage = if anew { Stage::Begin } else { Stage::Stream };
+        course.trouble.told = false;
+        true
+    }
+
+    /// Takes the point from which the stream goes on behind a snapshot.
+    fn begin_snapshot(&self, course: &mut Course) -> End {
+        let source = Arc::clone(&self.source);
+        let is_restart = course.lost.is_some();
+        let mut opening = true;
+        let cursor = Cursor::open(
+            &self.deployment,
+            self.scope.clone(),
+            Position::Start(None),
+            move |reply| {
+                // What comes behind the opening reply comes again behind the snapshot.
+                if !std::mem::take(&mut opening) {
+                    return None;
+                }
+                source.meter.received(reply);
+                let mut acks = source.acks();
+                let gap = acks.read(usize::from(is_restart));
+                let number = gap + u64::from(is_restart);
+                // Before the token has its place: it must not be saved without the snapshot.
+                source.snapshot().mark(number, || Mark::Begin);
+                if let Some(token) = reply.token() {
+                    acks.place(Token::clone(token));
+                }
+                Some(number)
+            },
+        );
+        let (reply, first) = match cursor.next(&self.control.stop) {
+            Next::Reply(reply, first) => (reply, first),
+            other => return self.end_of(other, false, course),
+        };
+        let Some(token) = reply.token().cloned() else {
+            return End::Failed(self.bug("a server without resume tokens"));
+        };
+        if let Err(error) = self.is_open(true) {
+            return End::Failed(error);
+        }
+        if let Some(lost) = course.lost.take()
+            && let Err(end) = self.tell_of(&lost, &reply, first - 1)
+        {
+            return end;
+        }
+        log::line!(
+            LogLevel::Info,
+            self.name(),
+            "reading what exists in {}",
+            self.scope.namespace()
+        );
+        course.position = Position::After(token);
+        course.stage = Stage::Snapshot;
+        End::Done
+    }
+
+    /// Makes sure that the stream can go on behind a snapshot that an earlier run has begun, before the
+    /// rest of it is read.
+    fn resume_snapshot(&self, course: &mut Course) -> End {
+        let mut scope = self.scope.clone();
+        (scope.batch_size, scope.await_time) = (1, Duration::from_millis(1));
+        let cursor = Cursor::open(&self.deployment, scope, course.position.clone(), |_| Some(0));
+        // Newer servers look only behind the opening reply.
+        for opened in [false, true] {
+            match cursor.next(&self.control.stop) {
+                Next::Reply(..) => {}
+                // What is watched was dropped: the stream will meet it again.
+                Next::Ended => break,
+                // It is there: the stream will meet it again, too.
+                Next::Failed(error) if opened && resume::is_too_large(&error) => break,
+                other => return self.end_of(other, opened, course),
+            }
+        }
+        if let Err(error) = self.is_open(false) {
+            return End::Failed(error);
+        }
+        let namespace = self.scope.namespace();
+        log::line!(LogLevel::Info, self.name(), "reading what is left to read in {namespace}");
+        course.stage = Stage::Snapshot;
+        End::Done
+    }
+
+    /// Hands over what exists.
+    fn read_snapshot(&self, course: &mut Course) -> End {
+        let source = &self.source;
+        let progress = source.snapshot().read().cloned().unwrap_or_default();
+        let mut namespace = progress.current.as_ref().map(|current| current.namespace.clone());
+        let at = course.position.time();
+        let reading = Reading::start(&self.deployment, self.scope.clone(), progress, at);
+        let mark = |mark: &dyn Fn() -> Mark| {
+            let number = source.acks().read(0);
+            source.snapshot().mark(number, mark);
+        };
+        loop {
+            match reading.next(&self.control.stop) {
+                Item::Estimate(documents) => source.meter.snapshot_begins(documents),
+                Item::Collection(current) => {
+                    mark(&|| Mark::Collection(current.clone()));
+                    namespace = Some(current.namespace);
+                }
+                Item::Documents { range, reply } => {
+                    let Some(namespace) = &namespace else {
+                        return End::Failed(self.bug("documents of no collection"));
+                    };
+                    let (count, last) = (reply.spans().len(), reply.last_id());
+                    let number = {
+                        let mut acks = source.acks();
+                        let number = acks.read(count);
+                        let behind = number + count as u64;
+                        if let Some(last) = last {
+                            let mut snapshot = source.snapshot();
+                            snapshot.mark(behind, || Mark::Read { range, last: last.clone() });
+                        }
+                        number
+                    };
+                    source.meter.snapshot_reads(namespace, &reply);
+                    self.is_streaming();
+                    course.trouble.ends(true);
+                    let wrap = |document: &[u8], out: &mut Vec<u8>| {
+                        notice::snapshot(namespace, document, out);
+                    };
+                    for events in Events::of_documents(source, reply, number, wrap) {
+                        if let Err(Stopped) = self.queue.push(&events, &self.control.stop) {
+                            return End::Stopped;
+                        }
+                    }
+                    reading.handed_over();
+                }
+                Item::Done { range } => mark(&|| Mark::Done { range }),
+                Item::End => {
+                    mark(&|| Mark::End);
+                    source.meter.snapshot_ends();
+                    course.stage = Stage::Stream;
+                    return End::Done;
+                }
+                Item::Failed(error) => return End::Broken(error, Phase::Snapshot),
+                Item::Stopped => return End::Stopped,
+                Item::Lost => return End::Failed(self.bug("the task that reads a snapshot")),
             }
         }
     }
@@ -372,32 +588,27 @@ impl Stream {
     }
 
     /// Hands over what one cursor delivers, for as long as it lives.
-    ///
-    /// A stream that ran before, by its checkpoint, is treated as one that was open already.
-    fn hand_over(&self, cursor: &Cursor, ran_before: bool, lost: Option<&Lost>) -> End {
+    fn hand_over(&self, cursor: &Cursor, course: &Course) -> End {
         let mut opened = false;
         loop {
             let (reply, first) = match cursor.next(&self.control.stop) {
                 Next::Reply(reply, first) => (reply, first),
-                Next::Stopped => return End::Stopped,
-                Next::Failed(error) => {
-                    let phase = match () {
-                        () if opened => Phase::Streaming,
-                        () if ran_before || self.control.ready.is_open() => Phase::Reopening,
-                        () => Phase::Opening,
-                    };
-                    return End::Broken(error, phase);
-                }
-                Next::Ended => return End::Dead,
-                Next::Enough => return End::Enough,
-                Next::Lost => return End::Failed(self.bug("the task that reads its replies")),
+                other => return self.end_of(other, opened, course),
             };
             if !opened {
                 opened = true;
-                if let Err(error) = self.opened(ran_before) {
+                if let Err(error) = self.is_open(!course.ran_before) {
                     return End::Failed(error);
                 }
-                if let Some(lost) = lost
+                self.source.meter.opened();
+                log::line!(
+                    LogLevel::Info,
+                    self.name(),
+                    "streaming {} on {}",
+                    self.scope.namespace(),
+                    self.deployment.uri().shown()
+                );
+                if let Some(lost) = &course.lost
                     && let Err(end) = self.tell_of(lost, &reply, first - 1)
                 {
                     return end;
@@ -411,6 +622,28 @@ impl Stream {
         }
     }
 
+    /// What it means that a cursor gave no reply.
+    ///
+    /// A stream that ran before, by its checkpoint, is treated as one that was open already.
+    fn end_of(&self, next: Next, opened: bool, course: &Course) -> End {
+        match next {
+            Next::Stopped => End::Stopped,
+            Next::Failed(error) => {
+                let phase = match () {
+                    () if opened => Phase::Streaming,
+                    () if course.ran_before || self.control.ready.is_open() => Phase::Reopening,
+                    () => Phase::Opening,
+                };
+                End::Broken(error, phase)
+            }
+            Next::Ended => End::Dead,
+            Next::Enough => End::Enough,
+            Next::Reply(..) | Next::Lost => {
+                End::Failed(self.bug("the task that reads its replies"))
+            }
+        }
+    }
+
     /// Hands over the message that says what the stream has left out, before the events of its reply.
     fn tell_of(&self, lost: &Lost, opening: &Reply, number: u64) -> Result<(), End> {
         let token = opening.token().and_then(|token| RawDocument::from_bytes(token).ok());
@@ -420,10 +653,11 @@ impl Stream {
         Ok(self.queue.push(&Events::own(&self.source, gap, number), &self.control.stop)?)
     }
 
-    fn opened(&self, ran_before: bool) -> Result<()> {
+    /// Every later change will be delivered.
+    fn is_open(&self, is_new: bool) -> Result<()> {
         // A crash before the first acknowledgement must not lead to a new "now".
         if let Some(checkpointer) = &self.checkpointer
-            && !ran_before
+            && is_new
             && !self.control.ready.is_open()
         {
             checkpointer.save(Some(&self.control.stop))?;
@@ -432,27 +666,17 @@ impl Stream {
                 return Ok(());
             }
         }
-        self.source.meter.opened();
-        self.control.set(WorkerState::Streaming);
+        self.is_streaming();
         self.control.ready.open();
-        log::line!(
-            LogLevel::Info,
-            self.name(),
-            "streaming {} on {}",
-            self.scope.namespace(),
-            self.deployment.uri().shown()
-        );
         Ok(())
     }
 
+    fn is_streaming(&self) {
+        self.control.set(WorkerState::Streaming);
+    }
+
     /// Whether a broken cursor may be opened again; if not, the failure.
-    fn judge(
-        &self,
-        error: &DriverError,
-        phase: Phase,
-        position: &Position,
-        trouble: &mut Trouble,
-    ) -> Result<()> {
+    fn judge(&self, error: &DriverError, phase: Phase, course: &mut Course) -> Result<()> {
         let (what, limit) = match phase {
             Phase::Opening => {
                 ("open the change stream", Some(self.deployment.server_selection_timeout()))
@@ -460,9 +684,10 @@ impl Stream {
             Phase::Reopening | Phase::Streaming => {
                 ("go on with the change stream", self.options.retry)
             }
+            Phase::Snapshot => ("read the snapshot", self.options.retry),
         };
-        let in_time = trouble.lasts_less_than(limit);
-        let failure = resume::error(error, self.deployment.uri(), what, position.time());
+        let in_time = course.trouble.lasts_less_than(limit);
+        let failure = resume::error(error, self.deployment.uri(), what, course.position.time());
         if in_time && resume::is_resumable(error, phase, self.deployment.wire_version()) {
             self.source.meter.troubled(failure.of_worker(self.source.name.as_str()));
             return Ok(());
@@ -501,19 +726,26 @@ impl Stream {
 struct Trouble {
     since: Option<Instant>,
     backoff: Backoff,
+    told: bool,
 }
 
 impl Trouble {
     /// The time before the first open counts from the start.
     fn new() -> Self {
-        Self { since: Some(Instant::now()), backoff: Backoff::new() }
+        Self { since: Some(Instant::now()), backoff: Backoff::new(), told: false }
     }
 
     fn ends(&mut self, sound: bool) {
         self.since = None;
+        self.told = false;
         if sound {
             self.backoff = Backoff::new();
         }
+    }
+
+    /// Of its next line: that it has begun is a warning, that it goes on is none.
+    fn level(&mut self) -> LogLevel {
+        if std::mem::replace(&mut self.told, true) { LogLevel::Info } else { LogLevel::Warn }
     }
 
     fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {

@@ -14,7 +14,7 @@ use crate::json::{ExtendedJson, Format};
 use crate::message::Source;
 use crate::options::{
     self, FullDocument, FullDocumentBeforeChange, OnHistoryLost, OnInvalidate, OnOversized,
-    Options, Start,
+    Options, Snapshot, Start,
 };
 use crate::stream::Stream;
 use crate::uri::Uri;
@@ -136,6 +136,12 @@ impl Watch {
     /// Save the checkpoint at most this often, in whole milliseconds.
     pub fn checkpoint_interval(self, time: Duration) -> Self {
         self.option("checkpoint_ms", &time.as_millis().to_string())
+    }
+
+    /// Whether the documents that exist are delivered before the stream.
+    pub fn snapshot(mut self, mode: Snapshot) -> Self {
+        self.options.snapshot = mode;
+        self
     }
 
     /// What happens when the oplog no longer holds the point from which the stream is to go on.

@@ -5,7 +5,10 @@ mod support;
 use ground::ReplicaSet;
 use ground::mongodb::bson::{Document, Timestamp, doc};
 use ground::mongodb::sync::Collection;
-use mongostream::{Buffer, ErrorKind, Format, Message, OnHistoryLost, Start, Watch, Worker};
+use mongostream::{
+    Buffer, ErrorKind, FileCheckpoint, Format, Message, OnHistoryLost, Snapshot, Start, Watch,
+    Worker,
+};
 
 use support::{
     DEADLINE, cluster_time, event, failure, follow, id, json, next, spawn_ready, wait_for_len,
@@ -105,7 +108,7 @@ fn a_gap_that_nobody_acknowledged_is_told_again() {
     let watch = || {
         watch(&set)
             .on_history_lost(OnHistoryLost::Restart)
-            .checkpoint(mongostream::FileCheckpoint::new(directory.join("orders.token")))
+            .checkpoint(FileCheckpoint::new(directory.join("orders.token")))
     };
     let (buffer, worker) = follow(watch());
     insert(&set, 0);
@@ -171,6 +174,67 @@ fn a_cursor_that_the_oplog_has_overtaken_goes_on_behind_a_gap() {
     assert_eq!(id(&next(&buffer)), 100);
     assert_eq!(json(&gap)["operationType"], "gap");
     drop(worker);
+}
+
+#[test]
+fn a_snapshot_follows_the_gap() {
+    let set = start();
+    let lost = lost_event(&set);
+    orders(&set).insert_many((1..5).map(|id| doc! { "_id": id })).run().unwrap();
+    let start = Start::StartAfter(token(&lost));
+    let watch = watch(&set).on_history_lost(OnHistoryLost::Snapshot).start_at(start);
+    let (buffer, worker) = follow(watch);
+    let gap = next(&buffer);
+    let (from, to) = bounds(&gap);
+    assert!(from == cluster_time(&lost) && from < to, "{from} to {to}");
+    for expected in 0..5 {
+        let message = next(&buffer);
+        assert_eq!((message.operation(), id(&message)), ("snapshot", expected));
+        message.ack();
+    }
+    let before = worker.resume_token();
+    assert!(before.is_none() || before.as_deref() == lost.resume_token(), "{before:?}");
+    insert(&set, 5);
+    assert_eq!(id(&next(&buffer)), 5);
+    gap.ack();
+    assert_eq!(worker.resume_token().as_deref(), gap.resume_token());
+}
+
+#[test]
+fn a_snapshot_whose_beginning_is_lost_begins_anew() {
+    let set = start();
+    let directory = std::env::temp_dir().join(set.database("anew"));
+    std::fs::create_dir_all(&directory).unwrap();
+    orders(&set).insert_many((0..50).map(|id| doc! { "_id": id })).run().unwrap();
+    let watch = |policy| {
+        watch(&set)
+            .snapshot(Snapshot::Initial)
+            .on_history_lost(policy)
+            .batch_size(10)
+            .checkpoint(FileCheckpoint::new(directory.join("orders.token")))
+    };
+    let (buffer, worker) = follow(watch(OnHistoryLost::Fail));
+    (0..20).for_each(|_| next(&buffer).ack());
+    buffer.close();
+    worker.join().unwrap();
+    drop(worker);
+    let newest = set.client().database("local").collection::<Document>("oplog.rs");
+    let newest = newest.find_one(doc! {}).sort(doc! { "$natural": -1 }).run().unwrap().unwrap();
+    roll_oplog_past(&set, newest.get_timestamp("ts").unwrap());
+
+    // Before the rest is read, not after.
+    let buffer = Buffer::new(100);
+    let worker = watch(OnHistoryLost::Fail).spawn(&buffer).unwrap();
+    assert_eq!(failure(&buffer).kind(), ErrorKind::HistoryLost);
+    worker.join().unwrap_err();
+    drop(worker);
+
+    let (buffer, _worker) = follow(watch(OnHistoryLost::Restart));
+    bounds(&next(&buffer));
+    assert!((0..50).all(|expected| id(&next(&buffer)) == expected));
+    insert(&set, 50);
+    assert_eq!(id(&next(&buffer)), 50);
+    let _ = std::fs::remove_dir_all(directory);
 }
 
 #[test]

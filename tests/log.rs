@@ -3,13 +3,15 @@
 //!
 //! Alone in its binary: a process has one logger.
 
-use std::sync::{Mutex, Once};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ground::mongodb::bson::doc;
 use ground::{ReplicaSet, wait_until};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use mongostream::{Buffer, Start, Waited, Watch, Worker, WorkerState};
+use mongostream::{Buffer, CheckpointStore, Start, StoreError, Waited, Watch, Worker, WorkerState};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const SECRET: &str = "hunter2";
@@ -85,6 +87,35 @@ fn stop(worker: &Worker) {
     assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
 }
 
+/// Keeps nothing, and refuses what it is told to.
+#[derive(Clone, Default)]
+struct Refusing {
+    refuses: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl CheckpointStore for Refusing {
+    fn place(&self) -> String {
+        "nowhere".to_owned()
+    }
+
+    fn claim(&self, _: &str) -> Result<Box<dyn Any + Send>, StoreError> {
+        Ok(Box::new(()))
+    }
+
+    fn load(&self, _: &str) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    fn save(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err("told to".into());
+        }
+        Ok(())
+    }
+}
+
 #[test]
 fn a_worker_tells_its_life_in_four_lines() {
     collect();
@@ -145,16 +176,78 @@ fn each_attempt_to_reconnect_is_one_line() {
         })
         .unwrap();
     wait_until(DEADLINE, "it streams again", || {
-        lines("reconnects").iter().filter(|(level, _)| *level == Level::Info).count() == 2
+        lines("reconnects").iter().filter(|(_, text)| text.starts_with("streaming ")).count() == 2
     });
     assert_eq!(worker.state(), WorkerState::Streaming);
     let attempts = lines("reconnects");
     let attempts = &attempts[2..attempts.len() - 1];
     assert_eq!(attempts.len(), 5, "the break and four attempts in vain: {attempts:#?}");
-    for (level, text) in attempts {
-        assert_eq!(*level, Level::Warn, "{text}");
+    for (number, (level, text)) in attempts.iter().enumerate() {
+        // One warning tells that it is broken; that it still is, is none.
+        assert_eq!(*level, if number == 0 { Level::Warn } else { Level::Info }, "{text}");
         assert!(text.contains("; opening the stream again with startAfter in "), "{text}");
     }
+}
+
+#[test]
+fn while_the_server_is_down_a_worker_speaks_once_an_attempt() {
+    const WORKERS: usize = 8;
+    /// How long the driver looks for a server, so at least how long an attempt takes.
+    const ATTEMPT: Duration = Duration::from_secs(1);
+    collect();
+    let set = ReplicaSet::start().unwrap();
+    let uri = set.uri_with(&format!("serverSelectionTimeoutMS={}", ATTEMPT.as_millis()));
+    let buffer = Buffer::new(10);
+    let names: Vec<String> = (0..WORKERS).map(|number| format!("down{number}")).collect();
+    let _workers: Vec<Worker> = names
+        .iter()
+        .map(|name| start(Worker::watch(&uri).database("shop").option("name", name), &buffer))
+        .collect();
+    let killed = Instant::now();
+    set.member(0).kill().unwrap();
+    wait_until(DEADLINE, "all have tried five times in vain", || {
+        names.iter().all(|name| lines(name).len() >= 2 + 6)
+    });
+    for name in &names {
+        let lines = lines(name).split_off(2);
+        // The break is told at once, and the next attempt may fail as soon, on a cleared connection.
+        let attempts = killed.elapsed().as_millis() / ATTEMPT.as_millis() + 2;
+        assert!(lines.len() as u128 <= attempts, "more than {attempts}: {lines:#?}");
+        let warnings = lines.iter().filter(|(level, _)| *level == Level::Warn).count();
+        assert_eq!(warnings, 1, "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_saved_is_one_warning_until_it_can() {
+    collect();
+    let set = ground::shared();
+    let database = set.database("log");
+    let buffer = Buffer::new(10);
+    let store = Refusing::default();
+    let watch = Worker::watch(set.uri()).database(&database).option("name", "unsaved");
+    let watch = watch.checkpoint(store.clone()).checkpoint_interval(Duration::from_millis(5));
+    let worker = start(watch, &buffer);
+    store.refuses.store(true, Ordering::Relaxed);
+    set.client().database(&database).collection("c").insert_one(doc! { "_id": 1 }).run().unwrap();
+    buffer.recv().unwrap().unwrap().ack();
+    wait_until(DEADLINE, "it has tried in vain", || store.refused.load(Ordering::Relaxed) >= 5);
+    store.refuses.store(false, Ordering::Relaxed);
+    wait_until(DEADLINE, "it is saved", || {
+        lines("unsaved").iter().any(|(_, text)| text.starts_with("the checkpoint is saved again"))
+    });
+    stop(&worker);
+    assert_lines(
+        "unsaved",
+        &[
+            (Level::Debug, "opening the stream from now"),
+            (Level::Info, "streaming "),
+            (Level::Warn, "cannot save checkpoint \"unsaved\" in nowhere: told to"),
+            (Level::Info, "the checkpoint is saved again"),
+            (Level::Debug, "was asked to stop"),
+            (Level::Info, "has stopped"),
+        ],
+    );
 }
 
 #[test]

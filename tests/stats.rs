@@ -1,16 +1,16 @@
 //! The statistics: each figure against a known history, and their description against both.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::Collection;
 use ground::{FailPoint, ReplicaSet, eventually, wait_until};
 use mongostream::{
-    Batch, Buffer, BufferStats, ErrorKind, Message, Received, Waited, Watch, Worker, WorkerState,
-    WorkerStats,
+    Batch, Buffer, BufferStats, ErrorKind, FileCheckpoint, Message, Received, Waited, Watch,
+    Worker, WorkerState, WorkerStats,
 };
 use serde_json::Value;
 
@@ -395,6 +395,186 @@ fn the_age_of_the_last_event_grows_until_the_next() {
     }
 }
 
+/// A directory for a checkpoint, removed in the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(label: &str) -> Self {
+        let name = format!("mongostream-stats-{label}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn checkpoint(&self) -> FileCheckpoint {
+        FileCheckpoint::new(self.0.join("orders.token"))
+    }
+
+    /// When the checkpoint was saved.
+    fn modified(&self) -> SystemTime {
+        std::fs::metadata(self.0.join("orders.token")).unwrap().modified().unwrap()
+    }
+
+    /// Makes every save fail, until the result is dropped.
+    fn refuse(&self) -> Directory {
+        let in_the_way = self.0.join("orders.token.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        Directory(in_the_way)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn watch_saved(set: &ReplicaSet, database: &str, directory: &Directory) -> Watch {
+    let watch = watch(set, database).checkpoint(directory.checkpoint());
+    watch.checkpoint_interval(Duration::from_millis(20))
+}
+
+#[track_caller]
+fn assert_no_checkpoint(row: &WorkerStats) {
+    let WorkerStats { checkpoint_saved_ms_ago, checkpoint_lag_ms, checkpoint_error, .. } = row;
+    let none = checkpoint_saved_ms_ago.is_none() && checkpoint_lag_ms.is_none();
+    assert!(none && checkpoint_error.is_none(), "{row:?}");
+}
+
+#[test]
+fn without_a_checkpoint_there_are_no_figures_of_one() {
+    let set = ground::shared();
+    let buffer = Buffer::new(10);
+    let database = set.database("unsaved");
+    let _worker = start(watch(set, &database), &buffer);
+    insert(set, &database, 0..1);
+    message(&buffer).ack();
+    assert_no_checkpoint(&row(&buffer));
+}
+
+#[test]
+fn a_ready_worker_has_saved_its_checkpoint() {
+    let (set, directory) = (ground::shared(), Directory::new("first"));
+    let buffer = Buffer::new(10);
+    let began = Instant::now();
+    let watch = watch_saved(set, &set.database("first"), &directory);
+    let _worker = start(watch.checkpoint_interval(Duration::from_secs(3600)), &buffer);
+    let row = row(&buffer);
+    let age = row.checkpoint_saved_ms_ago.unwrap();
+    assert!(u128::from(age) <= began.elapsed().as_millis() + 1, "{row:?}");
+    assert!(row.checkpoint_lag_ms >= row.lag_ms && row.checkpoint_lag_ms < Some(15_000), "{row:?}");
+    assert!(row.checkpoint_error.is_none(), "{row:?}");
+}
+
+#[test]
+fn a_checkpoint_that_needs_no_save_is_not_old() {
+    let (set, directory) = (ReplicaSet::start().unwrap(), Directory::new("idle"));
+    let buffer = Buffer::new(10);
+    let worker = start(watch_saved(&set, "shop", &directory), &buffer);
+    insert(&set, "shop", 0..1);
+    // The position waits for this one: whatever the server does, nothing more is to be saved.
+    let held = message(&buffer);
+    let text = || std::fs::read_to_string(directory.0.join("orders.token")).unwrap();
+    let token = worker.resume_token().unwrap();
+    wait_until(DEADLINE, "the position is saved", || text().contains(&token));
+    let saved = directory.modified();
+    thread::sleep(Duration::from_secs(1));
+    wait_until(DEADLINE, "it is known to be saved", || {
+        row(&buffer).checkpoint_saved_ms_ago.unwrap() < 500
+    });
+    assert_eq!(directory.modified(), saved, "it was not saved again");
+    drop(held);
+}
+
+#[test]
+fn the_lag_of_a_checkpoint_is_that_of_the_acked_position() {
+    let (set, directory) = (ground::shared(), Directory::new("lag"));
+    let database = set.database("acked");
+    let buffer = Buffer::new(10);
+    let _worker = start(watch_saved(set, &database, &directory), &buffer);
+    insert(set, &database, 0..2);
+    let first = message(&buffer);
+    let second = message(&buffer);
+    first.ack();
+    let lag = || row(&buffer).checkpoint_lag_ms.unwrap();
+    // Writes go on, and are read: only the acknowledgement is missing.
+    let others = collection(set, &database, "others");
+    wait_until(DEADLINE, "the saved position is left behind", || {
+        others.insert_one(doc! {}).run().unwrap();
+        lag() > 4000
+    });
+    assert!(row(&buffer).lag_ms.unwrap() < 3000, "{:?}", row(&buffer));
+    second.ack();
+    wait_until(DEADLINE, "the saved position follows", || {
+        others.insert_one(doc! {}).run().unwrap();
+        lag() < 3000
+    });
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_saved_shows_why_until_it_can() {
+    let (set, directory) = (ground::shared(), Directory::new("refused"));
+    let database = set.database("refused");
+    let buffer = Buffer::new(10);
+    let _worker = start(watch_saved(set, &database, &directory), &buffer);
+    let refused = directory.refuse();
+    insert(set, &database, 0..1);
+    message(&buffer).ack();
+    wait_until(DEADLINE, "a save fails", || row(&buffer).checkpoint_error.is_some());
+    let failing = row(&buffer);
+    let error = failing.checkpoint_error.unwrap();
+    let name = format!("{database}.orders");
+    assert_eq!((error.kind(), error.worker()), (ErrorKind::Checkpoint, Some(&*name)));
+    assert!(error.to_string().contains(directory.0.to_str().unwrap()), "{error}");
+    assert_eq!(failing.state, WorkerState::Streaming);
+    let json: Value = serde_json::from_str(&stats(&buffer).to_json()).unwrap();
+    assert_eq!(json["workers"][0]["checkpoint_error"], error.to_string());
+    wait_until(DEADLINE, "the last good save becomes old", || {
+        row(&buffer).checkpoint_saved_ms_ago.unwrap() > 1000
+    });
+    drop(refused);
+    wait_until(DEADLINE, "it is saved", || row(&buffer).checkpoint_error.is_none());
+    let saved = row(&buffer);
+    assert!(saved.checkpoint_saved_ms_ago.unwrap() < 1000, "{saved:?}");
+    assert_eq!(saved.last_error.unwrap().to_string(), error.to_string(), "it stays");
+}
+
+#[test]
+fn a_first_save_that_fails_is_in_the_figures_of_the_failed_worker() {
+    let (set, directory) = (ground::shared(), Directory::new("unready"));
+    let buffer = Buffer::new(10);
+    let _refused = directory.refuse();
+    let watch = watch_saved(set, &set.database("unready"), &directory);
+    let worker = watch.spawn(&buffer).unwrap();
+    let failure = worker.join_timeout(DEADLINE).unwrap_err();
+    let row = row(&buffer);
+    assert_eq!(row.checkpoint_error.unwrap().to_string(), failure.to_string());
+    assert_eq!((row.checkpoint_saved_ms_ago, row.checkpoint_lag_ms), (None, None));
+}
+
+#[test]
+fn a_checkpoint_that_was_loaded_has_figures_before_the_stream_is_open() {
+    let (set, directory) = (ground::shared(), Directory::new("loaded"));
+    let database = set.database("loaded");
+    let buffer = Buffer::new(10);
+    let worker = start(watch_saved(set, &database, &directory), &buffer);
+    worker.stop();
+    assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
+    drop((worker, buffer));
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let unreachable = Worker::watch(format!("mongodb://127.0.0.1:{port}")).database(&database);
+    let unreachable = unreachable.collection("orders").checkpoint(directory.checkpoint());
+    // Nothing is saved, nor found to be saved, within this test.
+    let unreachable = unreachable.checkpoint_interval(Duration::from_secs(3600));
+    let buffer = Buffer::new(10);
+    let _worker = unreachable.spawn(&buffer).unwrap();
+    wait_until(DEADLINE, "it is loaded", || row(&buffer).checkpoint_saved_ms_ago.is_some());
+    let row = row(&buffer);
+    assert_eq!((row.state, row.lag_ms), (WorkerState::Starting, None), "{row:?}");
+    assert!(row.checkpoint_lag_ms.is_some() && row.checkpoint_error.is_none(), "{row:?}");
+}
+
 // ----------------------------------------------------------------------------- the description
 
 fn description() -> String {
@@ -441,10 +621,13 @@ fn the_keys_are_those_of_the_description() {
     let buffer = Buffer::new(10);
     let refused = watch(set, "shop").pipeline([doc! { "$nonsense": 1 }]).spawn(&buffer).unwrap();
     refused.join_timeout(DEADLINE).unwrap_err();
-    let database = set.database("described");
-    let _worker = start(watch(set, &database), &buffer);
+    let (database, directory) = (set.database("described"), Directory::new("described"));
+    let _worker = start(watch_saved(set, &database, &directory), &buffer);
     insert(set, &database, 0..1);
     wait_for_depth(&buffer, 1);
+    let read = watch(set, &database).snapshot(mongostream::Snapshot::Always);
+    let _reader = start(read, &buffer);
+    wait_for_depth(&buffer, 2);
     let text = stats(&buffer).to_json();
     assert!(!text.contains('\n'), "{text}");
     let found: Value = serde_json::from_str(&text).unwrap();
@@ -457,6 +640,9 @@ fn the_keys_are_those_of_the_description() {
         assert_documented(&stats, "The buffer");
         for worker in stats["workers"].as_array().unwrap() {
             assert_documented(worker, "A worker");
+            if !worker["snapshot"].is_null() {
+                assert_documented(&worker["snapshot"], "A snapshot");
+            }
         }
     }
 }

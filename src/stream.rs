@@ -485,7 +485,11 @@ impl Stream {
                 if let Some(whole) = token.as_deref().and_then(fragments::whole_token) {
                     let from = Position::After(whole);
                     detour("the stream stands behind a split event", pace, &from)
-                } else if token.is_some() && self.scope.split && pace != Pace::Unsplit {
+                } else if phase == Phase::Streaming
+                    && token.is_some()
+                    && self.scope.split
+                    && pace != Pace::Unsplit
+                {
                     detour("the stream may stand behind a split event", Pace::Unsplit, position)
                 } else {
                     Err(End::Broken(error, phase))

@@ -389,6 +389,29 @@ fn the_other_events_of_a_transaction_are_not_left_out() {
 }
 
 #[test]
+fn an_event_that_is_not_too_large_any_more_comes_as_it_is() {
+    let set = ReplicaSet::start().unwrap();
+    let place = Place::new(&set, "smaller");
+    let (buffer, worker) = follow(place.watch().batch_size(3).on_oversized(OnOversized::Fail));
+    place.insert(0, 1);
+    assert_eq!(next_ids(&buffer, 1), inserts(&[0]));
+    let data = doc! { "failCommands": ["getMore"], "errorCode": 10334 };
+    let mode = doc! { "times": 1 };
+    let fail_point = set
+        .fail_point(doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data })
+        .unwrap();
+    fail_point.wait_for_hits(1, DEADLINE).unwrap();
+    for id in 1..10 {
+        place.insert(id, 1);
+    }
+    assert_eq!(next_ids(&buffer, 9), inserts(&(1..10).collect::<Vec<_>>()));
+    assert_eq!(buffer.stats().unwrap().workers[0].received, 10);
+    // One event after the other is read only as far as the failed reply could have reached.
+    assert_eq!(buffer.stats().unwrap().workers[0].reconnects, 2);
+    drop(worker);
+}
+
+#[test]
 fn a_connection_that_breaks_while_an_event_is_left_out_costs_nothing() {
     let set = ReplicaSet::start().unwrap();
     let (place, start) = place_with_inserts(&set, 3, &[1]);

@@ -162,6 +162,7 @@ fn the_json_of_a_split_event_is_whole_in_both_shapes() {
     next(&buffer);
     let large = json(&next(&buffer));
     assert_eq!(large["documentKey"]["_id"], 1);
+    assert!(large.get("$malformed").is_none());
     assert_eq!(large["fullDocumentBeforeChange"]["text"].as_str().unwrap().len(), 13 * MB);
 }
 

@@ -38,7 +38,8 @@
 
 /**
  * text. Worker name in messages, errors and logs; where it is not set the namespace ("shop.orders",
- * "shop" for a database, "*" for a deployment).
+ * "shop" for a database, "shop.{items,orders}" for several collections, a long list cut short, "*"
+ * for a deployment).
  */
 #define MS_OPT_NAME "name"
 
@@ -61,6 +62,19 @@
 #define MS_OPT_START_AFTER "start_after"
 
 /**
+ * comma list, or JSON array of texts. Many collections on one cursor: collection names where a
+ * database is given, else database.collection, split at the first dot. * in the collection stands
+ * for any run of characters. Excludes a collection.
+ */
+#define MS_OPT_NAMESPACES "namespaces"
+
+/**
+ * comma list of operation types. Deliver only these, such as insert,update,delete; where it is not
+ * set all. The library's own messages always come.
+ */
+#define MS_OPT_OPERATIONS "operations"
+
+/**
  * JSON array of aggregation stages [[]]. Stages that the server puts behind $changeStream, such as
  * $match and $project. Keep the event's _id: it is the resume token.
  */
@@ -74,10 +88,17 @@
 #define MS_OPT_FULL_DOCUMENT "full_document"
 
 /**
- * off | whenAvailable | required [off]. Whether events carry the document as it was before the
- * change (MongoDB manual, $changeStream, fullDocumentBeforeChange). Needs MongoDB 6.0.
+ * off | whenAvailable | required [off]. Whether updates, replaces and deletes carry the document as
+ * it was before. Needs MongoDB 6.0 and changeStreamPreAndPostImages on the collection; required
+ * fails where the server does not have it.
  */
 #define MS_OPT_FULL_DOCUMENT_BEFORE_CHANGE "full_document_before_change"
+
+/**
+ * false | true [false]. Also the server's expanded events: create, createIndexes, dropIndexes,
+ * modify, shardCollection and others. Needs MongoDB 6.0.
+ */
+#define MS_OPT_SHOW_EXPANDED_EVENTS "show_expanded_events"
 
 /**
  * 1 to 2147483647 [2000]. Most events in one reply of the server. Larger ones cost memory and gain
@@ -100,6 +121,12 @@
  * relaxed | canonical [relaxed]. The mode of MongoDB Extended JSON v2.
  */
 #define MS_OPT_JSON "json"
+
+/**
+ * false | true [false]. Oplog JSON of updates has a key UpdatedPaths: the dotted paths of all
+ * fields that were set, down to the innermost, without array indexes.
+ */
+#define MS_OPT_UPDATED_PATHS "updated_paths"
 
 /**
  * -1 (never) to 9223372036854775807 [-1]. Once the stream has been open: give up opening it again
@@ -630,6 +657,14 @@ const char *ms_message_operation(const ms_message *message);
  * for one without a database. Borrowed, lives as long as the message. NULL for NULL.
  */
 const char *ms_message_namespace(const ms_message *message);
+
+/**
+ * The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
+ * descended into, array indexes left out, and each path is there once; "[]" for other events.
+ * Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
+ * NUL. NULL for NULL.
+ */
+const char *ms_message_updated_paths(const ms_message *message, size_t *length);
 
 /**
  * The resume token as JSON: a worker started with it as start_after goes on behind this message.

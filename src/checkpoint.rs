@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
 use crossbeam_channel::{Receiver, Sender, after, bounded, select, unbounded};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use collection::CollectionCheckpoint;
 pub use file::FileCheckpoint;
@@ -28,6 +28,7 @@ use crate::gate::Gate;
 use crate::json::{self, ExtendedJson};
 use crate::log::{self, LogLevel};
 use crate::message::{Source, json_of_token};
+use crate::options::Options;
 use crate::snapshot::Progress;
 
 /// What a store may fail with.
@@ -70,6 +71,9 @@ pub trait CheckpointStore: Send + Sync + 'static {
 pub(crate) struct Identity {
     name: String,
     watch: String,
+    /// What narrows it, as JSON; null where nothing does.
+    namespaces: Value,
+    operations: Value,
     pipeline: String,
 }
 
@@ -101,9 +105,9 @@ const VERSION: u64 = 1;
 const VERSION_KEY: &str = "mongostream_checkpoint";
 
 impl Identity {
-    pub(crate) fn new(name: &str, scope: &Scope) -> Result<Self> {
+    pub(crate) fn new(name: &str, scope: &Scope, options: &Options) -> Result<Self> {
         let mut pipeline = String::from("[");
-        for (index, stage) in scope.stages.iter().enumerate() {
+        for (index, stage) in options.pipeline.iter().enumerate() {
             let stage = RawDocumentBuf::try_from(stage)
                 .map_err(|error| Error::argument(format!("pipeline: {error}")))?;
             if index > 0 {
@@ -112,12 +116,32 @@ impl Identity {
             json::write_document(&mut pipeline, stage.as_bytes(), ExtendedJson::Canonical);
         }
         pipeline.push(']');
-        Ok(Self { name: name.to_owned(), watch: scope.namespace(), pipeline })
+        // What is shown of a long list is cut short.
+        let watch = match &scope.namespaces {
+            Some(_) => scope.database.clone().unwrap_or_else(|| "*".to_owned()),
+            None => scope.namespace(),
+        };
+        let namespaces = scope.namespaces.as_ref().map(|all| Vec::from_iter(all.names()));
+        let operations = Some(&options.operations).filter(|types| !types.is_empty());
+        Ok(Self {
+            name: name.to_owned(),
+            watch,
+            namespaces: json!(namespaces),
+            operations: json!(operations),
+            pipeline,
+        })
     }
 
     fn write(&self, place: &Place) -> String {
+        let mut narrowed = String::new();
+        for (key, value) in [("namespaces", &self.namespaces), ("operations", &self.operations)] {
+            if !value.is_null() {
+                narrowed.push_str(&format!("\"{key}\":{value},"));
+            }
+        }
         let mut text = format!(
-            "{{\"{VERSION_KEY}\":{VERSION},\"name\":{},\"watch\":{},\"pipeline\":{},\"token\":{}",
+            "{{\"{VERSION_KEY}\":{VERSION},\"name\":{},\"watch\":{},{narrowed}\"pipeline\":{},\
+             \"token\":{}",
             Value::from(self.name.as_str()),
             Value::from(self.watch.as_str()),
             self.pipeline,
@@ -148,6 +172,8 @@ impl Identity {
         for (key, ours) in [
             ("name", Value::from(self.name.as_str())),
             ("watch", Value::from(self.watch.as_str())),
+            ("namespaces", self.namespaces.clone()),
+            ("operations", self.operations.clone()),
             ("pipeline", pipeline),
         ] {
             let theirs = value.get(key).unwrap_or(&Value::Null);

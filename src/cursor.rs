@@ -24,7 +24,9 @@ use crate::client::Deployment;
 use crate::event;
 use crate::fragments::{self, Fragments, Part};
 use crate::gate::Gate;
+use crate::namespaces::Namespaces;
 use crate::options::{OnOversized, Options, SPLIT_STAGE};
+use crate::pipeline;
 use crate::resume::{self, WIRE_VERSION_4_4};
 use crate::servers;
 use crate::snapshot::Namespace;
@@ -34,8 +36,11 @@ use crate::snapshot::Namespace;
 pub(crate) struct Scope {
     pub(crate) database: Option<String>,
     pub(crate) collection: Option<String>,
+    pub(crate) namespaces: Option<Namespaces>,
     pub(crate) change_stream: Document,
     pub(crate) stages: Vec<Document>,
+    /// Whether the `invalidate` is an event like others, or only the end of a cursor.
+    pub(crate) has_invalidate: bool,
     /// The collection of the worker's own checkpoints, where the stream would show it.
     left_out: Option<Namespace>,
     pub(crate) batch_size: u32,
@@ -47,16 +52,30 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(database: Option<&str>, collection: Option<&str>, options: &Options) -> Self {
+    pub(crate) fn new(
+        database: Option<&str>,
+        collection: Option<&str>,
+        namespaces: Option<Namespaces>,
+        options: &Options,
+    ) -> Self {
+        // A stream of one database needs fewer privileges than one of the deployment.
+        let database = database.or_else(|| namespaces.as_ref().and_then(Namespaces::database));
         let mut change_stream = options.change_stream();
         if database.is_none() {
             change_stream.insert("allChangesForCluster", true);
         }
+        let mut stages: Vec<Document> = namespaces.iter().map(Namespaces::stage).collect();
+        if !options.operations.is_empty() {
+            stages.push(pipeline::only_operations(&options.operations, &options.pipeline));
+        }
+        stages.extend(options.pipeline.iter().cloned());
         Self {
             database: database.map(str::to_owned),
             collection: collection.map(str::to_owned),
+            namespaces,
             change_stream,
-            stages: options.pipeline.clone(),
+            stages,
+            has_invalidate: pipeline::has_invalidate(&options.operations),
             left_out: None,
             batch_size: options.batch_size,
             await_time: options.await_time,
@@ -65,8 +84,11 @@ impl Scope {
         }
     }
 
-    /// "shop.orders", "shop", or "*" for the whole deployment.
+    /// "shop.orders", "shop", "shop.{items,orders}", or "*" for the whole deployment.
     pub(crate) fn namespace(&self) -> String {
+        if let Some(namespaces) = &self.namespaces {
+            return namespaces.to_string();
+        }
         match (&self.database, &self.collection) {
             (Some(database), Some(collection)) => format!("{database}.{collection}"),
             (Some(database), None) => database.clone(),
@@ -91,9 +113,11 @@ impl Scope {
         self.left_out = Some(Namespace { database, collection });
     }
 
-    /// Whether the documents of a collection belong to it, of which the database does.
+    /// Whether the documents of a collection belong to it, of which the database may.
     pub(crate) fn watches(&self, namespace: &Namespace) -> bool {
+        let Namespace { database, collection } = namespace;
         self.left_out.as_ref() != Some(namespace)
+            && self.namespaces.as_ref().is_none_or(|all| all.include(database, collection))
     }
 
     fn command(&self, from: &Position, split: bool) -> Document {
@@ -255,7 +279,7 @@ impl Progress {
             let after = Position::After(Token::clone(token));
             self.before = std::mem::replace(&mut self.position, after);
         }
-        self.invalidate = reply.invalidate_token();
+        self.invalidate = reply.invalidate_token().cloned();
     }
 }
 
@@ -400,7 +424,7 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
             let Ok(slot) = slots.acquire().await else { return Ok(Item::Ended) };
             let next = poll_fn(|context| Pin::new(&mut cursor).poll_next(context));
             let Some(batch) = next.await else { return Ok(Item::Ended) };
-            let reply = Reply::parse(batch?)?;
+            let reply = Reply::parse(batch?, self.scope.has_invalidate)?;
             if self.opened.is_none() {
                 self.opened = reply.cursor();
             }
@@ -456,6 +480,7 @@ pub(crate) struct Reply {
     memory: Memory,
     spans: Vec<Range<u32>>,
     token: Option<Token>,
+    invalidate: Option<Token>,
 }
 
 #[derive(Clone)]
@@ -466,13 +491,20 @@ enum Memory {
 }
 
 impl Reply {
-    fn parse(batch: RawBatch) -> DriverResult<Self> {
+    fn parse(batch: RawBatch, has_invalidate: bool) -> DriverResult<Self> {
         let mut reply = Self::of_documents(batch)?;
         let cursor = reply.head();
-        reply.token = cursor
-            .and_then(|cursor| cursor.get_document("postBatchResumeToken").ok())
-            .map(|token| Token::from(token.as_bytes()))
-            .or_else(|| reply.last_token());
+        let token = cursor.and_then(|cursor| cursor.get_document("postBatchResumeToken").ok());
+        let token = token.map(|token| Token::from(token.as_bytes()));
+        let last = reply.last_token();
+        // The event that ends a stream is its last one.
+        if reply.last().is_some_and(event::is_invalidate) {
+            reply.invalidate.clone_from(&last);
+            if !has_invalidate {
+                reply.spans.pop();
+            }
+        }
+        reply.token = token.or(last);
         Ok(reply)
     }
 
@@ -490,7 +522,7 @@ impl Reply {
             let start = (document.as_ptr() as usize - base) as u32;
             spans.push(start..start + document.len() as u32);
         }
-        Ok(Self { memory: Memory::Batch(Arc::new(batch)), spans, token: None })
+        Ok(Self { memory: Memory::Batch(Arc::new(batch)), spans, token: None, invalidate: None })
     }
 
     /// Leaves the first document out if it has this `_id`.
@@ -521,6 +553,7 @@ impl Reply {
             && !fragments.is_pending()
         {
             last.token = self.token;
+            last.invalidate = self.invalidate;
         }
         Ok(replies)
     }
@@ -533,7 +566,7 @@ impl Reply {
                 (Memory::Event(Arc::new(event)), vec![span])
             }
         };
-        let mut reply = Reply { memory, spans, token: None };
+        let mut reply = Reply { memory, spans, token: None, invalidate: None };
         reply.token = reply.last_token();
         reply
     }
@@ -587,9 +620,8 @@ impl Reply {
         self.token.as_ref()
     }
 
-    /// The event that ends a stream is its last one.
-    pub(crate) fn invalidate_token(&self) -> Option<Token> {
-        let last = self.last()?;
-        event::is_invalidate(last).then(|| event::resume_token(last).map(Token::from)).flatten()
+    /// The token of the event that ends the stream, if the server sent it in this reply.
+    pub(crate) fn invalidate_token(&self) -> Option<&Token> {
+        self.invalidate.as_ref()
     }
 }

@@ -74,6 +74,10 @@ impl Error {
         self.change(|inner| inner.server_code = server_code)
     }
 
+    pub(crate) fn with_advice(self, advice: &str) -> Self {
+        self.change(|inner| inner.message.push_str(advice))
+    }
+
     pub(crate) fn retriable(self) -> Self {
         self.change(|inner| inner.retriable = true)
     }

@@ -165,6 +165,14 @@ pub(crate) fn resume_token(raw: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// What an update has changed.
+pub(crate) fn update_description(raw: &[u8]) -> Option<Document<'_>> {
+    match find(raw, Field::UpdateDescription)?.value {
+        Value::Document(description) => Some(description),
+        _ => None,
+    }
+}
+
 /// The cluster time of a resume token: seconds since 1970 and the ordinal within the second. It is
 /// the beginning of its `_data`: in hexadecimal, the type byte of a timestamp (0x82), then seconds and
 /// increment, 4 bytes each.

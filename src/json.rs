@@ -21,6 +21,7 @@ use bson::{Bson, Decimal128};
 
 use crate::element::{Document, Element, Elements, Malformed, Value};
 use crate::event::{self, Event, Field};
+use crate::paths;
 
 /// Which Extended JSON v2 values are written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,7 +45,16 @@ pub enum Format {
     Event,
 }
 
-const MAX_DEPTH: usize = 1_000;
+pub(crate) const MAX_DEPTH: usize = 1_000;
+
+/// How a worker's messages are written.
+#[derive(Clone, Copy)]
+pub(crate) struct Style {
+    pub(crate) format: Format,
+    pub(crate) mode: ExtendedJson,
+    /// Oplog JSON of updates has `UpdatedPaths`.
+    pub(crate) updated_paths: bool,
+}
 
 /// Appends a BSON document as Extended JSON.
 ///
@@ -74,6 +84,7 @@ pub fn write_document(out: &mut String, document: &[u8], mode: ExtendedJson) {
 /// | `Namespace` | `Database` and `Collection`, `""` where there is none |
 /// | `OperationType` | `"insert"`, `"update"`, ... |
 /// | `UpdateDescription` | the server's, with `"updatedFields":{}` where it has none |
+/// | `UpdatedPaths` | only with the option `updated_paths`, and only where the event has an update description |
 /// | `FullDocument`, `FullDocumentBeforeChange`, `To`, `OperationDescription`, `TxnNumber`, `Lsid` | where the event has them; `To` has the shape of `Namespace` |
 /// | the server's name | every other field of the event |
 /// | `ClusterTime`, `WallTime`, `ResumeToken` | where the event has them |
@@ -85,12 +96,24 @@ pub fn write_document(out: &mut String, document: &[u8], mode: ExtendedJson) {
 /// (`OperationDescription` says `from` when `to` when changes may be missing) and `oversized` (an event that the
 /// server cannot send; `OperationDescription` has its `operationType`, the other keys are the event's own).
 pub fn write_message(out: &mut String, event: &[u8], format: Format, mode: ExtendedJson) {
-    match format {
-        Format::Event => write_document(out, event, mode),
-        Format::Oplog => append(out, event, mode, |writer| {
-            writer.oplog(&Event::new(event));
+    write_styled(out, event, Style { format, mode, updated_paths: false });
+}
+
+pub(crate) fn write_styled(out: &mut String, event: &[u8], style: Style) {
+    match style.format {
+        Format::Event => write_document(out, event, style.mode),
+        Format::Oplog => append(out, event, style.mode, |writer| {
+            let paths = style.updated_paths.then(|| paths::updated(event));
+            writer.oplog(&Event::new(event), paths);
         }),
     }
+}
+
+/// A JSON array of texts.
+pub(crate) fn array_of_texts(texts: &[String]) -> String {
+    let mut out = String::new();
+    append(&mut out, &[], ExtendedJson::Relaxed, |writer| writer.texts(texts));
+    out
 }
 
 /// Reads Extended JSON, relaxed or canonical; fields keep their order.
@@ -194,7 +217,8 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn oplog(&mut self, event: &Event<'a>) {
+    /// With the paths of the updated fields if they are asked for.
+    fn oplog(&mut self, event: &Event<'a>, updated_paths: Option<Vec<String>>) {
         self.open();
 
         self.name(b"DocumentKey");
@@ -207,7 +231,12 @@ impl<'a> Writer<'a> {
         self.string(event.text(Field::OperationType).unwrap_or_default());
 
         self.name(b"UpdateDescription");
-        self.update_description(event.document(Field::UpdateDescription));
+        let description = event.document(Field::UpdateDescription);
+        self.update_description(description);
+        if let (Some(_), Some(paths)) = (description, updated_paths) {
+            self.name(b"UpdatedPaths");
+            self.texts(&paths);
+        }
 
         self.field(event, Field::FullDocument, b"FullDocument");
         self.field(event, Field::FullDocumentBeforeChange, b"FullDocumentBeforeChange");
@@ -402,6 +431,15 @@ impl<'a> Writer<'a> {
         self.out.push(b'"');
         escape(&mut self.out, text);
         self.out.push(b'"');
+    }
+
+    fn texts(&mut self, texts: &[String]) {
+        self.out.push(b'[');
+        for text in texts {
+            self.separate();
+            self.string(text.as_bytes());
+        }
+        self.out.push(b']');
     }
 
     fn integer(&mut self, number: impl itoa::Integer) {

@@ -13,15 +13,15 @@ use crate::ack::AckSequence;
 use crate::cursor::Reply;
 use crate::event;
 use crate::fork::Origin;
-use crate::json::{self, ExtendedJson, Format};
+use crate::json::{self, ExtendedJson, Style};
+use crate::paths;
 use crate::snapshot::Tracker;
 use crate::stats::Meter;
 
 /// What a message knows of the worker that read it.
 pub(crate) struct Source {
     pub(crate) name: Text,
-    pub(crate) format: Format,
-    pub(crate) json: ExtendedJson,
+    pub(crate) style: Style,
     pub(crate) meter: Meter,
     acks: Mutex<AckSequence>,
     snapshot: Mutex<Tracker>,
@@ -29,11 +29,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(name: &str, format: Format, json: ExtendedJson) -> Self {
+    pub(crate) fn new(name: &str, style: Style) -> Self {
         let name = Text::new(name.to_owned());
         let meter = Meter::new();
         let (acks, snapshot) = Default::default();
-        Self { name, format, json, meter, acks, snapshot, origin: Origin::here() }
+        Self { name, style, meter, acks, snapshot, origin: Origin::here() }
     }
 
     /// To be locked behind [`acks`](Self::acks), where both are.
@@ -166,7 +166,7 @@ impl Events {
             spans.push(at..at + document.len() as u32);
             at += document.len() as u32;
         }
-        let source = Arc::new(Source::new("test", Format::Oplog, ExtendedJson::Relaxed));
+        let source = Arc::new(Source::new("test", crate::options::Options::new().style()));
         Self::copied(&source, documents.concat(), spans, first)
     }
 
@@ -198,7 +198,7 @@ impl Events {
     }
 
     fn write_json(&self, index: usize, out: &mut String) {
-        json::write_message(out, self.bson(index), self.source.format, self.source.json);
+        json::write_styled(out, self.bson(index), self.source.style);
     }
 
     fn ack(&self, range: Range<usize>) {
@@ -241,6 +241,7 @@ pub struct Message {
     index: usize,
     json: OnceLock<Text>,
     namespace: OnceLock<Text>,
+    updated_paths: OnceLock<Text>,
     resume_token: OnceLock<Option<Text>>,
 }
 
@@ -251,6 +252,7 @@ impl Message {
             index,
             json: OnceLock::new(),
             namespace: OnceLock::new(),
+            updated_paths: OnceLock::new(),
             resume_token: OnceLock::new(),
         }
     }
@@ -303,6 +305,20 @@ impl Message {
             event::write_namespace(self.bson(), &mut text);
             Text::new(text)
         })
+    }
+
+    /// The dotted paths of all fields that an update has set, such as `address.street`; empty for all
+    /// other events. Documents are descended into, array indexes left out, and each path is there once.
+    /// Removed fields and truncated arrays are not among them.
+    ///
+    /// Where the server does not tell (before 6.1, or without expanded events), a step of digits behind
+    /// the first is taken for an index, not for a field's name.
+    pub fn updated_paths(&self) -> Vec<String> {
+        paths::updated(self.bson())
+    }
+
+    pub(crate) fn updated_paths_text(&self) -> &Text {
+        self.updated_paths.get_or_init(|| Text::new(json::array_of_texts(&self.updated_paths())))
     }
 
     /// The resume token as JSON: with [`Start::StartAfter`](crate::Start::StartAfter) a new worker

@@ -4,13 +4,15 @@
 //! of the header and the documentation; the typed setters of [`Watch`](crate::Watch) end in the same
 //! fields and the same checks.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bson::{Document, doc};
+use bson::Document;
 
 use crate::error::{Error, Result};
-use crate::json::{self, ExtendedJson, Format};
+use crate::json::{self, ExtendedJson, Format, Style};
+use crate::pipeline;
 use crate::uri::Uri;
 
 /// Where a stream begins.
@@ -68,17 +70,17 @@ impl FullDocument {
     ];
 }
 
-/// Whether events carry the document as it was before the change (MongoDB manual, `$changeStream`,
-/// `fullDocumentBeforeChange`; 6.0, with pre- and post-images).
+/// Whether the server sends along the document as it was before a change
+/// (MongoDB manual, `$changeStream`, `fullDocumentBeforeChange`; 6.0, with pre- and post-images).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FullDocumentBeforeChange {
-    /// They do not.
+    /// It does not.
     #[default]
     Off,
-    /// They do if the server has it.
+    /// If the server has it; else it is null.
     WhenAvailable,
-    /// As `WhenAvailable`, and the stream fails where the server does not have it.
+    /// Always, and the stream fails where the server does not have it.
     Required,
 }
 
@@ -162,13 +164,19 @@ pub struct Options {
     pub(crate) start_at_time: Option<(u32, u32)>,
     pub(crate) resume_after: Option<Document>,
     pub(crate) start_after: Option<Document>,
+    /// As they were given, at least one where it is not empty.
+    pub(crate) namespaces: Vec<String>,
+    /// Those to deliver; all where it is empty.
+    pub(crate) operations: BTreeSet<String>,
     pub(crate) pipeline: Vec<Document>,
     pub(crate) full_document: FullDocument,
     pub(crate) full_document_before_change: FullDocumentBeforeChange,
+    pub(crate) show_expanded_events: bool,
     pub(crate) batch_size: u32,
     pub(crate) await_time: Duration,
     pub(crate) format: Format,
     pub(crate) json: ExtendedJson,
+    pub(crate) updated_paths: bool,
     pub(crate) retry: Option<Duration>,
     pub(crate) snapshot: Snapshot,
     pub(crate) on_history_lost: OnHistoryLost,
@@ -188,13 +196,17 @@ impl Default for Options {
             start_at_time: None,
             resume_after: None,
             start_after: None,
+            namespaces: Vec::new(),
+            operations: BTreeSet::new(),
             pipeline: Vec::new(),
             full_document: FullDocument::Default,
             full_document_before_change: FullDocumentBeforeChange::Off,
+            show_expanded_events: false,
             batch_size: 2000,
             await_time: Duration::from_secs(1),
             format: Format::Oplog,
             json: ExtendedJson::Relaxed,
+            updated_paths: false,
             retry: None,
             snapshot: Snapshot::Never,
             on_history_lost: OnHistoryLost::Fail,
@@ -231,7 +243,8 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "text",
         default: "",
         text: "Worker name in messages, errors and logs; where it is not set the namespace \
-               (\"shop.orders\", \"shop\" for a database, \"*\" for a deployment).",
+               (\"shop.orders\", \"shop\" for a database, \"shop.{items,orders}\" for several \
+               collections, a long list cut short, \"*\" for a deployment).",
         set: |options, value| {
             options.name = Some(not_empty(value)?);
             Ok(())
@@ -271,13 +284,36 @@ pub static OPTIONS: &[OptionInfo] = &[
         },
     },
     OptionInfo {
+        name: "namespaces",
+        values: "comma list, or JSON array of texts",
+        default: "",
+        text: "Many collections on one cursor: collection names where a database is given, else \
+               database.collection, split at the first dot. * in the collection stands for any run of \
+               characters. Excludes a collection.",
+        set: |options, value| {
+            options.namespaces = check_list(parse_list(value)?)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "operations",
+        values: "comma list of operation types",
+        default: "",
+        text: "Deliver only these, such as insert,update,delete; where it is not set all. The library's \
+               own messages always come.",
+        set: |options, value| {
+            options.operations = check_list(parse_list(value)?)?.into_iter().collect();
+            Ok(())
+        },
+    },
+    OptionInfo {
         name: "pipeline",
         values: "JSON array of aggregation stages",
         default: "[]",
         text: "Stages that the server puts behind $changeStream, such as $match and $project. Keep \
                the event's _id: it is the resume token.",
         set: |options, value| {
-            options.pipeline = check_pipeline(json::parse_array_of_documents(value)?)?;
+            options.pipeline = pipeline::check(json::parse_array_of_documents(value)?)?;
             Ok(())
         },
     },
@@ -296,10 +332,22 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "full_document_before_change",
         values: "off | whenAvailable | required",
         default: "off",
-        text: "Whether events carry the document as it was before the change (MongoDB manual, \
-               $changeStream, fullDocumentBeforeChange). Needs MongoDB 6.0.",
+        text: "Whether updates, replaces and deletes carry the document as it was before. Needs MongoDB \
+               6.0 and changeStreamPreAndPostImages on the collection; required fails where the server \
+               does not have it.",
         set: |options, value| {
             options.full_document_before_change = one_of(&FullDocumentBeforeChange::NAMES, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "show_expanded_events",
+        values: "false | true",
+        default: "false",
+        text: "Also the server's expanded events: create, createIndexes, dropIndexes, modify, \
+               shardCollection and others. Needs MongoDB 6.0.",
+        set: |options, value| {
+            options.show_expanded_events = one_of(&BOOLEAN, value)?;
             Ok(())
         },
     },
@@ -343,6 +391,17 @@ pub static OPTIONS: &[OptionInfo] = &[
             let modes =
                 [("relaxed", ExtendedJson::Relaxed), ("canonical", ExtendedJson::Canonical)];
             options.json = one_of(&modes, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "updated_paths",
+        values: "false | true",
+        default: "false",
+        text: "Oplog JSON of updates has a key UpdatedPaths: the dotted paths of all fields that were \
+               set, down to the innermost, without array indexes.",
+        set: |options, value| {
+            options.updated_paths = one_of(&BOOLEAN, value)?;
             Ok(())
         },
     },
@@ -554,6 +613,11 @@ impl Options {
         Ok(())
     }
 
+    /// How messages are written.
+    pub(crate) fn style(&self) -> Style {
+        Style { format: self.format, mode: self.json, updated_paths: self.updated_paths }
+    }
+
     /// The `$changeStream` document, without a start point.
     pub(crate) fn change_stream(&self) -> Document {
         let mut stage = Document::new();
@@ -571,7 +635,25 @@ impl Options {
                 }
             }
         }
+        if self.show_expanded_events {
+            stage.insert("showExpandedEvents", true);
+        }
         stage
+    }
+
+    /// The options that servers before 6.0 do not know, as they are set.
+    pub(crate) fn new_in_6_0(&self) -> Vec<&'static str> {
+        let images =
+            matches!(self.full_document, FullDocument::WhenAvailable | FullDocument::Required);
+        let before = self.full_document_before_change != FullDocumentBeforeChange::Off;
+        [
+            ("full_document=whenAvailable and required", images),
+            ("full_document_before_change", before),
+            ("show_expanded_events", self.show_expanded_events),
+        ]
+        .into_iter()
+        .filter_map(|(name, set)| set.then_some(name))
+        .collect()
     }
 
     /// The field of `$changeStream` that the start options ask for.
@@ -586,6 +668,8 @@ impl Options {
         self.start_after.as_ref().map(|token| ("startAfter", token.clone().into()))
     }
 }
+
+const BOOLEAN: [(&str, bool); 2] = [("false", false), ("true", true)];
 
 fn not_empty(value: &str) -> Result<String, String> {
     if value.is_empty() || value.contains('\0') {
@@ -620,6 +704,25 @@ fn parse_time(value: &str) -> Result<(u32, u32), String> {
     Ok((seconds, increment))
 }
 
+/// Items between commas, without the blanks around them; or a JSON array, whose items are taken as
+/// they are.
+fn parse_list(value: &str) -> Result<Vec<String>, String> {
+    if value.trim_start().starts_with('[') {
+        return serde_json::from_str(value).map_err(|error| error.to_string());
+    }
+    Ok(value.split(',').map(|item| item.trim().to_owned()).collect())
+}
+
+pub(crate) fn check_list(items: Vec<String>) -> Result<Vec<String>, String> {
+    if items.is_empty() {
+        return Err("the list is empty".to_owned());
+    }
+    match items.iter().position(|item| item.trim().is_empty()) {
+        Some(index) => Err(format!("item {index} of the list is empty")),
+        None => Ok(items),
+    }
+}
+
 fn parse_token(value: &str) -> Result<Document, String> {
     let token = json::parse_document(value)?;
     if token.is_empty() {
@@ -628,27 +731,8 @@ fn parse_token(value: &str) -> Result<Document, String> {
     Ok(token)
 }
 
-pub(crate) fn check_pipeline(stages: Vec<Document>) -> Result<Vec<Document>, String> {
-    for (index, stage) in stages.iter().enumerate() {
-        let mut names = stage.keys();
-        match (names.next(), names.next()) {
-            (Some(name), None) if name.starts_with('$') => {}
-            _ => return Err(format!("stage {index} is not a document with one $name")),
-        }
-        if stage.contains_key(SPLIT_STAGE) {
-            return Err(format!("leave {SPLIT_STAGE} to the option on_oversized=split"));
-        }
-    }
-    Ok(stages)
-}
-
 /// The stage by which the server splits events that are too large for one message.
 pub(crate) const SPLIT_STAGE: &str = "$changeStreamSplitLargeEvent";
-
-/// A stage that lets nothing through but the event that ends a stream.
-pub(crate) fn only_invalidate() -> Document {
-    doc! { "$match": { "operationType": "invalidate" } }
-}
 
 #[cfg(test)]
 mod tests {
@@ -677,6 +761,19 @@ mod tests {
             ("resume_after", "{"),
             ("resume_after", "[]"),
             ("start_after", "{}"),
+            ("namespaces", ""),
+            ("namespaces", " "),
+            ("namespaces", "shop.orders,,shop.items"),
+            ("namespaces", "shop.orders,"),
+            ("namespaces", "[]"),
+            ("namespaces", "[\"shop.orders\", \" \"]"),
+            ("namespaces", "[\"shop.orders\", 1]"),
+            ("namespaces", "[\"shop.orders\""),
+            ("operations", ""),
+            ("operations", "insert, ,delete"),
+            ("full_document_before_change", "default"),
+            ("show_expanded_events", "yes"),
+            ("pipeline", "[{\"$project\":{\"_id\":0}}]"),
             ("pipeline", "{}"),
             ("pipeline", "[1]"),
             ("pipeline", "[{}]"),
@@ -711,6 +808,18 @@ mod tests {
         options.set("batch_size", "7").unwrap();
         options.set("batch_size", "x").unwrap_err();
         assert_eq!(options.batch_size, 7);
+    }
+
+    #[test]
+    fn lists_take_commas_or_json() {
+        let mut options = Options::new();
+        options.set("namespaces", "shop.orders , shop.a[b").unwrap();
+        assert_eq!(options.namespaces, ["shop.orders", "shop.a[b"]);
+        options.set("namespaces", " [\"shop.a,b\", \"shop. c\"]").unwrap();
+        assert_eq!(options.namespaces, ["shop.a,b", "shop. c"]);
+        options.set("operations", "update,insert,update,futureOperation").unwrap();
+        let operations = Vec::from_iter(&options.operations);
+        assert_eq!(operations, ["futureOperation", "insert", "update"]);
     }
 
     #[test]

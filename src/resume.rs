@@ -11,6 +11,7 @@ use bson::{DateTime, Timestamp};
 use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind};
 
 use crate::error::{Error, ErrorKind};
+use crate::options::Options;
 use crate::uri::Uri;
 
 /// What the worker was doing when it failed.
@@ -55,6 +56,8 @@ const UNKNOWN_STAGE: i32 = 40324;
 /// What servers that do not know of split events say of their tokens (seen with 6.0.5).
 const INVALID_TOKEN: i32 = 40646;
 const CHANGE_STREAM_FATAL: i32 = 280;
+/// What 6.0 answers where an image is required that it does not have.
+const NO_MATCHING_DOCUMENT: i32 = 47;
 /// ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError.
 const HISTORY_LOST: [i32; 3] = [286, 136, CHANGE_STREAM_FATAL];
 
@@ -63,6 +66,12 @@ const ID_WAS_CHANGED: &str = "_id field";
 
 /// From 4.4 servers set the label, and know without an event that a token is gone.
 pub(crate) const WIRE_VERSION_4_4: i32 = 9;
+
+const WIRE_VERSION_6_0: i32 = 17;
+
+/// What servers before 6.0 answer to options of `$changeStream` that they do not know: the name is
+/// unknown, or the value (40575 with 4.2.6, 2 with 5.0.4).
+const UNKNOWN_OPTION: [i32; 3] = [40415, 40575, 2];
 
 /// Whether the stream may be opened again after this failure, from where it was.
 pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Option<i32>) -> bool {
@@ -140,6 +149,11 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
                  on_oversized=skip goes on behind a message in its place, and a $project in the option \
                  pipeline makes it smaller",
             ),
+            NO_MATCHING_DOCUMENT => (
+                ErrorKind::Server,
+                "; enable changeStreamPreAndPostImages on the collection, or ask for whenAvailable \
+                 instead of required",
+            ),
             // It has the code of a lost history, or one of its own on older servers.
             _ if command.message.contains(ID_WAS_CHANGED) => (
                 ErrorKind::Server,
@@ -174,6 +188,20 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
     }
     let result = Error::new(kind, text).with_server_code(code);
     if is_resumable(error, Phase::Reopening, None) { result.retriable() } else { result }
+}
+
+/// What to do about a server that is too old for an option.
+pub(crate) fn missing_feature(
+    error: &DriverError,
+    options: &Options,
+    wire_version: Option<i32>,
+) -> Option<String> {
+    let is_old = wire_version.is_some_and(|version| version < WIRE_VERSION_6_0);
+    let is_unknown = server_code(error).is_some_and(|code| UNKNOWN_OPTION.contains(&code));
+    let names = options.new_in_6_0();
+    (is_old && is_unknown && !names.is_empty()).then(|| {
+        format!("; this server is too old: MongoDB 6.0 or later is needed for {}", names.join(", "))
+    })
 }
 
 /// The server's code, also where the driver has wrapped it (an authentication failure, say).

@@ -59,7 +59,8 @@ pub struct WorkerStats {
     pub name: String,
     /// What it is doing.
     pub state: WorkerState,
-    /// What it watches: "shop.orders", "shop" for a database, "*" for a deployment.
+    /// What it watches: "shop.orders", "shop" for a database, "shop.{items,orders}" for several
+    /// collections, a long list cut short, "*" for a deployment.
     pub namespace: String,
     /// Events that it has read from the server, and documents of a snapshot; messages of the library's
     /// own count too. It reads ahead: up to two replies of the server are read and not yet queued.

@@ -18,8 +18,9 @@ use crate::fragments;
 use crate::log::{self, LogLevel};
 use crate::message::{Events, Source};
 use crate::notice;
-use crate::options::{self, OnHistoryLost, OnInvalidate, OnOversized, Options, Snapshot};
+use crate::options::{OnHistoryLost, OnInvalidate, OnOversized, Options, Snapshot};
 use crate::pace::Pace;
+use crate::pipeline;
 use crate::resume::{self, Backoff, Phase};
 use crate::snapshot::{Item, Mark, Reading};
 use crate::worker::{Control, WorkerState};
@@ -692,7 +693,12 @@ impl Stream {
         };
         let in_time = course.trouble.lasts_less_than(limit);
         let failure = resume::error(error, self.deployment.uri(), what, course.position.time());
-        if in_time && resume::is_resumable(error, phase, self.deployment.wire_version()) {
+        let wire_version = self.deployment.wire_version();
+        let failure = match resume::missing_feature(error, &self.options, wire_version) {
+            Some(advice) => failure.with_advice(&advice),
+            None => failure,
+        };
+        if in_time && resume::is_resumable(error, phase, wire_version) {
             self.source.meter.troubled(failure.of_worker(self.source.name.as_str()));
             return Ok(());
         }
@@ -708,13 +714,13 @@ impl Stream {
         /// Replies without it, the opening one included, after which it is not there.
         const PATIENCE: usize = 3;
         let mut scope = self.scope.clone();
-        scope.stages = vec![options::only_invalidate()];
+        scope.stages = vec![pipeline::only_invalidate()];
         let cursor = Cursor::open(&self.deployment, scope, before, |_| Some(0));
         for _ in 0..PATIENCE {
             match cursor.next(&self.control.stop) {
                 Next::Reply(reply, _) => {
                     if let Some(token) = reply.invalidate_token() {
-                        return Ok(Some(token));
+                        return Ok(Some(Token::clone(token)));
                     }
                 }
                 Next::Stopped => return Err(Stopped),

@@ -12,10 +12,12 @@ use crate::cursor::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{ExtendedJson, Format};
 use crate::message::Source;
+use crate::namespaces::Namespaces;
 use crate::options::{
     self, FullDocument, FullDocumentBeforeChange, OnHistoryLost, OnInvalidate, OnOversized,
     Options, Snapshot, Start,
 };
+use crate::pipeline;
 use crate::stream::Stream;
 use crate::uri::Uri;
 use crate::worker::{Control, Worker};
@@ -68,11 +70,38 @@ impl Watch {
         self.option("name", name)
     }
 
+    /// Watches many collections on one cursor: names of collections if a database is given, else
+    /// `database.collection`, split at the first dot. `*` in the collection stands for any run of
+    /// characters. Excludes [`collection`](Self::collection).
+    ///
+    /// The stream has what happens to these collections, what is renamed to one of their names, and the
+    /// drop of their database.
+    pub fn namespaces(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let names = names.into_iter().map(Into::into).collect();
+        self.check(|options| {
+            options.namespaces = options::check_list(names)
+                .map_err(|reason| Error::argument(format!("option namespaces: {reason}")))?;
+            Ok(())
+        })
+    }
+
+    /// Delivers only these operation types, such as `insert`; all if never called. The library's own
+    /// messages always come.
+    pub fn operations(self, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let types = types.into_iter().map(Into::into).collect();
+        self.check(|options| {
+            let types = options::check_list(types)
+                .map_err(|reason| Error::argument(format!("option operations: {reason}")))?;
+            options.operations = types.into_iter().collect();
+            Ok(())
+        })
+    }
+
     /// Aggregation stages that the server puts behind `$changeStream`.
     pub fn pipeline(self, stages: impl IntoIterator<Item = bson::Document>) -> Self {
         let stages = stages.into_iter().collect();
         self.check(|options| {
-            options.pipeline = options::check_pipeline(stages)
+            options.pipeline = pipeline::check(stages)
                 .map_err(|reason| Error::argument(format!("pipeline: {reason}")))?;
             Ok(())
         })
@@ -84,9 +113,15 @@ impl Watch {
         self
     }
 
-    /// Whether events carry the document as it was before the change.
+    /// Whether updates, replaces and deletes carry the document as it was before.
     pub fn full_document_before_change(mut self, mode: FullDocumentBeforeChange) -> Self {
         self.options.full_document_before_change = mode;
+        self
+    }
+
+    /// Also the server's expanded events: `create`, `createIndexes`, `modify` and others (6.0).
+    pub fn show_expanded_events(mut self, show: bool) -> Self {
+        self.options.show_expanded_events = show;
         self
     }
 
@@ -110,6 +145,13 @@ impl Watch {
     /// The mode of Extended JSON.
     pub fn extended_json(mut self, mode: ExtendedJson) -> Self {
         self.options.json = mode;
+        self
+    }
+
+    /// Oplog JSON of updates has a key `UpdatedPaths`, see
+    /// [`Message::updated_paths`](crate::Message::updated_paths).
+    pub fn updated_paths(mut self, show: bool) -> Self {
+        self.options.updated_paths = show;
         self
     }
 
@@ -197,15 +239,17 @@ impl Watch {
         let uri = Uri::parse(&self.uri)?;
         check_namespace(self.database.as_deref(), self.collection.as_deref())?;
         self.options.check()?;
+        let database = self.database.as_deref();
+        let collection = self.collection.as_deref();
+        let namespaces = self.check_namespaces()?;
 
-        let mut scope =
-            Scope::new(self.database.as_deref(), self.collection.as_deref(), &self.options);
+        let mut scope = Scope::new(database, collection, namespaces, &self.options);
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
-        let source = Arc::new(Source::new(&name, self.options.format, self.options.json));
+        let source = Arc::new(Source::new(&name, self.options.style()));
         let control = Arc::new(Control::new(&source, scope.namespace()));
         let deployment = Deployment::of(uri)?;
         let key = self.options.checkpoint_name.as_deref().unwrap_or(&name);
-        let identity = Identity::new(key, &scope)?;
+        let identity = Identity::new(key, &scope, &self.options)?;
         let checkpointer = match self.checkpoint_store(&deployment, &mut scope)? {
             Some(store) => Some(Checkpointer::start(
                 store,
@@ -237,6 +281,19 @@ impl Watch {
         Ok(Worker::new(control, checkpointer))
     }
 
+    fn check_namespaces(&self) -> Result<Option<Namespaces>> {
+        let items = &self.options.namespaces;
+        if items.is_empty() {
+            return Ok(None);
+        }
+        if let Some(name) = &self.collection {
+            return Err(Error::argument(format!(
+                "option namespaces and the collection {name:?} exclude each other: name it among them"
+            )));
+        }
+        Namespaces::new(self.database.as_deref(), items).map(Some)
+    }
+
     /// The store that the options or [`checkpoint`](Self::checkpoint) ask for. Where it is a collection
     /// that the stream would see, the stream leaves it out.
     fn checkpoint_store(
@@ -263,14 +320,20 @@ impl Watch {
         let (database, collection) = store.namespace();
         let watches_database = scope.database.as_deref().is_none_or(|name| name == database);
         if store.is_on(deployment) && watches_database {
-            match &scope.collection {
-                None => scope.leave_out(database, collection),
-                Some(name) if name == collection => {
-                    return Err(Error::argument(format!(
-                        "{namespace} is watched: its checkpoint cannot be in itself"
-                    )));
+            let (is_named, is_seen) = match (&scope.collection, &scope.namespaces) {
+                (Some(name), _) => (name == collection, false),
+                (None, Some(all)) => {
+                    (all.lists(database, collection), all.has_patterns_in(database))
                 }
-                Some(_) => {}
+                (None, None) => (false, true),
+            };
+            if is_named {
+                return Err(Error::argument(format!(
+                    "{namespace} is watched: its checkpoint cannot be in itself"
+                )));
+            }
+            if is_seen {
+                scope.leave_out(database, collection);
             }
         }
         Ok(Some(Arc::new(store)))

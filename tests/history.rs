@@ -250,6 +250,19 @@ fn a_start_time_that_is_gone_is_the_beginning_of_the_gap() {
 }
 
 #[test]
+fn filters_leave_the_gap_alone() {
+    let set = start();
+    let lost = lost_event(&set);
+    let watch = Worker::watch(set.uri()).namespaces(["shop.orders"]).operations(["delete"]);
+    let watch = watch.pipeline([doc! { "$match": { "operationType": "delete" } }]);
+    let watch = watch.on_history_lost(OnHistoryLost::Restart);
+    let (buffer, _worker) = follow(watch.start_at(Start::StartAfter(token(&lost))));
+    let gap = next(&buffer);
+    assert_eq!(bounds(&gap).0, cluster_time(&lost));
+    assert_eq!(gap.namespace(), "shop");
+}
+
+#[test]
 fn a_quiet_stream_learns_that_its_history_is_lost() {
     let set = start();
     let lost = lost_event(&set);
@@ -270,7 +283,9 @@ fn a_pipeline_that_takes_the_token_away_is_no_lost_history() {
     let set = ground::shared();
     let database = set.database("history");
     let watch = support::watch_collection(&database, "orders")
-        .pipeline([doc! { "$project": { "operationType": 1, "_id": 0 } }])
+        .pipeline([
+            doc! { "$project": { "operationType": 1, "_id": { "$toLower": "$operationType" } } },
+        ])
         .on_history_lost(OnHistoryLost::Restart);
     let (buffer, _worker) = follow(watch);
     support::collection(&database, "orders").insert_one(doc! {}).run().unwrap();

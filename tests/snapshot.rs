@@ -460,6 +460,30 @@ fn a_deployment_is_read_without_the_servers_own() {
 }
 
 #[test]
+fn of_several_namespaces_exactly_these_are_read() {
+    let (shop, archive) = (Shop::new("names"), Shop::new("names"));
+    for database in [shop.database(), archive.database()] {
+        for name in ["orders", "items", "items_2"] {
+            database.collection(name).insert_one(doc! { "_id": name }).run().unwrap();
+        }
+    }
+    let names = [format!("{}.items*", shop.name), format!("{}.orders", archive.name)];
+    let watch = Worker::watch(ground::shared().uri()).namespaces(names);
+    let (buffer, _worker) = follow(watch.snapshot(Snapshot::Always));
+    let found: BTreeSet<String> =
+        take(&buffer, 3).iter().map(|message| message.namespace().to_owned()).collect();
+    let expected = [
+        format!("{}.items", shop.name),
+        format!("{}.items_2", shop.name),
+        format!("{}.orders", archive.name),
+    ];
+    assert_eq!(found, BTreeSet::from(expected));
+    shop.orders().insert_one(doc! {}).run().unwrap();
+    archive.orders().insert_one(doc! { "_id": 1 }).run().unwrap();
+    assert_eq!(support::id(&next(&buffer)), 1);
+}
+
+#[test]
 fn a_collection_that_is_dropped_meanwhile_ends_its_part() {
     let shop = Shop::new("dropped");
     shop.insert(0..2_000);

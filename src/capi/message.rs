@@ -80,6 +80,19 @@ pub unsafe extern "C" fn ms_message_namespace(message: *const ms_message) -> *co
     unsafe { lend(message, ptr::null_mut(), |message| Some(message.namespace_text())) }
 }
 
+/// The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
+/// descended into, array indexes left out, and each path is there once; "[]" for other events.
+/// Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
+/// NUL. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_updated_paths(
+    message: *const ms_message,
+    length: *mut usize,
+) -> *const c_char {
+    // SAFETY: each is NULL or valid, as the C API asks for.
+    unsafe { lend(message, length, |message| Some(message.updated_paths_text())) }
+}
+
 /// The resume token as JSON: a worker started with it as start_after goes on behind this message.
 /// Borrowed, lives as long as the message. NULL for a message that has no place in the stream, and
 /// for NULL.

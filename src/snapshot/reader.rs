@@ -143,9 +143,10 @@ impl Reader {
             let (database, collection) = (database.clone(), collection.clone());
             collections.push(Namespace { database, collection });
         } else {
-            let databases = match &self.scope.database {
-                Some(database) => vec![database.clone()],
-                None => client.list_database_names().authorized_databases(true).await?,
+            let databases = match (&self.scope.namespaces, &self.scope.database) {
+                (Some(all), _) => all.databases().map(str::to_owned).collect(),
+                (None, Some(database)) => vec![database.clone()],
+                (None, None) => client.list_database_names().authorized_databases(true).await?,
             };
             // The databases that no stream on a deployment shows.
             let system = ["admin", "config", "local"];

@@ -91,6 +91,7 @@ static void null_where_a_value_is_required(void)
     CHECK(ms_message_bson(NULL, &length) == NULL);
     CHECK(ms_message_operation(NULL) == NULL);
     CHECK(ms_message_namespace(NULL) == NULL);
+    CHECK(ms_message_updated_paths(NULL, NULL) == NULL);
     CHECK(ms_message_resume_token(NULL) == NULL);
     CHECK(ms_message_worker(NULL) == NULL);
     ms_message_ack(NULL);

@@ -21,6 +21,10 @@ static void record(FILE *file, const ms_message *message)
     const char *id = strstr(json, key);
     CHECK(id != NULL);
     id += sizeof key - 1;
+    bool update = strcmp(ms_message_operation(message), "update") == 0;
+    size_t length = 0;
+    const char *paths = ms_message_updated_paths(message, &length);
+    CHECK(strcmp(paths, update ? "[\"state\"]" : "[]") == 0 && length == strlen(paths));
     fprintf(file, "%ld %s %s %.*s\n", atomic_fetch_add(&received, 1), ms_message_worker(message),
             ms_message_operation(message), (int)strcspn(id, "\""), id);
     ms_message_ack(message);

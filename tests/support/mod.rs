@@ -3,6 +3,8 @@
 // Each test binary has a copy of this module and uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod reference;
+
 use std::time::Duration;
 
 use ground::mongodb::bson::{Document, RawDocument, Timestamp};

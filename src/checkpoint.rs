@@ -243,6 +243,7 @@ impl Checkpointer {
             claim: Arc::clone(&claim),
             last: Instant::now(),
             acked: 0,
+            ticked: Instant::now(),
             told: None,
         };
         let builder = std::thread::Builder::new().name("mongostream-save".to_owned());
@@ -311,6 +312,8 @@ struct Saver {
     /// When it saved last, and how many events were acknowledged then.
     last: Instant,
     acked: u64,
+    /// When it last looked whether the time for a save had come.
+    ticked: Instant,
     /// The failure that the log was told last, until a save succeeds: a full disk is one line, not one
     /// a second.
     told: Option<String>,
@@ -320,6 +323,9 @@ impl Saver {
     /// A position that moved without an acknowledgement is saved this many times less often: where the
     /// store is a collection of the watched deployment, each save moves it again.
     const IDLE_FACTOR: u32 = 10;
+    /// So many acknowledged documents of a snapshot are saved without waiting for the time: however fast
+    /// they are read, a crash repeats less than a range.
+    const SNAPSHOT_STEP: u64 = 25_000;
 
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
@@ -329,7 +335,7 @@ impl Saver {
                     Ok(Request::Save(reply)) => drop(reply.send(self.save())),
                     Err(_) => break,
                 },
-                default(self.interval) => self.tick(),
+                default(self.patience()) => self.tick(),
             }
         }
         // Worker and handle are gone; only the log is left to be told.
@@ -366,8 +372,25 @@ impl Saver {
         Ok(place)
     }
 
+    /// How long nothing may be asked of it before it looks for what is to be saved.
+    fn patience(&self) -> Duration {
+        const IN_A_SNAPSHOT: Duration = Duration::from_millis(50);
+        if self.source.snapshot().is_underway() {
+            self.interval.min(IN_A_SNAPSHOT)
+        } else {
+            self.interval
+        }
+    }
+
     fn tick(&mut self) {
         let acked = self.source.acks().acked();
+        if self.ticked.elapsed() < self.interval {
+            if acked.saturating_sub(self.acked) < Self::SNAPSHOT_STEP {
+                return;
+            }
+        } else {
+            self.ticked = Instant::now();
+        }
         if acked == self.acked && self.last.elapsed() < self.interval * Self::IDLE_FACTOR {
             return;
         }

@@ -64,7 +64,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever goes wrong. While the worker runs it is tried again with the next save.
+    /// Whatever goes wrong. While the worker runs it is tried again with the next save; the first save of a
+    /// new stream is treated as a [`load`](Self::load).
     fn save(&self, name: &str, text: &str) -> Result<(), StoreError>;
 }
 
@@ -274,7 +275,8 @@ impl Checkpointer {
             recv(after(Self::DEADLINE)) -> _ => Err(Error::new(
                 ErrorKind::Checkpoint,
                 format!("saving the checkpoint took longer than {} s", Self::DEADLINE.as_secs()),
-            )),
+            )
+            .retriable()),
         }
     }
 
@@ -300,6 +302,11 @@ fn gone() -> Error {
 fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(call))
         .unwrap_or_else(|_| Err("the checkpoint store panicked".into()))
+}
+
+/// Whether it may be better the next time.
+fn passes(error: &StoreError) -> bool {
+    error.downcast_ref::<Error>().is_some_and(Error::is_retriable)
 }
 
 /// The saving thread.
@@ -357,9 +364,7 @@ impl Saver {
             )
         };
         let text = guarded(|| self.store.load(&self.identity.name)).map_err(|error| {
-            let passes = error.downcast_ref::<Error>().is_some_and(Error::is_retriable);
-            let failed = failed(&error);
-            if passes { failed.retriable() } else { failed }
+            if passes(&error) { failed(&error).retriable() } else { failed(&error) }
         })?;
         let place = text.map(|text| self.identity.read(&text)).transpose();
         let place = place.map_err(|reason| {
@@ -427,7 +432,8 @@ impl Saver {
             guarded(|| self.store.save(&self.identity.name, &text)).map_err(|error| {
                 let (name, place) = (&self.identity.name, self.store.place());
                 let text = format!("cannot save checkpoint {name:?} in {place}: {error}");
-                let error = Error::new(ErrorKind::Checkpoint, text);
+                let failed = Error::new(ErrorKind::Checkpoint, text);
+                let error = if passes(&error) { failed.retriable() } else { failed };
                 meter.checkpoint_failed(error.clone().of_worker(self.source.name.as_str()));
                 error
             })?;

@@ -156,6 +156,13 @@
 #define MS_OPT_ON_INVALIDATE "on_invalidate"
 
 /**
+ * split | fail | skip [split]. When a change event is larger than 16 MB: let the server split it
+ * and put it together again (MongoDB 6.0.9, else as fail), end with MS_ERR_OVERSIZED, or go on
+ * behind a message with the operation oversized, which says which event it is.
+ */
+#define MS_OPT_ON_OVERSIZED "on_oversized"
+
+/**
  * path. Keep the acked position in this file, and go on there when the worker is started again: a
  * saved checkpoint goes before every start option. Excludes checkpoint_collection.
  */

@@ -22,11 +22,12 @@ use tokio::task::JoinHandle;
 use crate::ack::Token;
 use crate::client::Deployment;
 use crate::event;
+use crate::fragments::{self, Fragments, Part};
 use crate::gate::Gate;
 use crate::namespaces::Namespaces;
-use crate::options::Options;
+use crate::options::{OnOversized, Options, SPLIT_STAGE};
 use crate::pipeline;
-use crate::resume::WIRE_VERSION_4_4;
+use crate::resume::{self, WIRE_VERSION_4_4};
 use crate::servers;
 use crate::snapshot::Namespace;
 
@@ -44,6 +45,10 @@ pub(crate) struct Scope {
     left_out: Option<Namespace>,
     pub(crate) batch_size: u32,
     pub(crate) await_time: Duration,
+    /// Let the server split events that are too large for one message, if it can.
+    pub(crate) split: bool,
+    /// Read so many events and no more.
+    pub(crate) limit: Option<usize>,
 }
 
 impl Scope {
@@ -74,6 +79,8 @@ impl Scope {
             left_out: None,
             batch_size: options.batch_size,
             await_time: options.await_time,
+            split: options.on_oversized == OnOversized::Split,
+            limit: None,
         }
     }
 
@@ -113,7 +120,7 @@ impl Scope {
             && self.namespaces.as_ref().is_none_or(|all| all.include(database, collection))
     }
 
-    fn command(&self, from: &Position) -> Document {
+    fn command(&self, from: &Position, split: bool) -> Document {
         let mut change_stream = self.change_stream.clone();
         if let Some((name, value)) = from.field() {
             change_stream.insert(name, value);
@@ -121,6 +128,9 @@ impl Scope {
         let target = self.collection.as_ref().map_or(Bson::Int32(1), |name| name.as_str().into());
         let mut pipeline = vec![Bson::Document(doc! { "$changeStream": change_stream })];
         pipeline.extend(self.stages.iter().cloned().map(Bson::Document));
+        if split {
+            pipeline.push(Bson::Document(doc! { SPLIT_STAGE: {} }));
+        }
         doc! {
             "aggregate": target,
             "pipeline": pipeline,
@@ -131,11 +141,34 @@ impl Scope {
         }
     }
 
-    async fn open(&self, deployment: &Deployment, from: &Position) -> DriverResult<RawBatchCursor> {
+    /// Opens the cursor, and tells whether its server splits events.
+    ///
+    /// Only a server itself knows whether it can: another one may be asked for its version than the
+    /// one that then gets the command, and they differ while a set is being upgraded.
+    async fn open(
+        &self,
+        deployment: &Deployment,
+        from: &Position,
+    ) -> DriverResult<(RawBatchCursor, bool)> {
+        if self.split {
+            match self.open_with(deployment, from, true).await {
+                Err(error) if resume::is_unknown_stage(&error) => {}
+                opened => return opened.map(|cursor| (cursor, true)),
+            }
+        }
+        self.open_with(deployment, from, false).await.map(|cursor| (cursor, false))
+    }
+
+    async fn open_with(
+        &self,
+        deployment: &Deployment,
+        from: &Position,
+        split: bool,
+    ) -> DriverResult<RawBatchCursor> {
         let client = deployment.client().await?;
         let database = client.database(self.database.as_deref().unwrap_or("admin"));
         let mut action = database
-            .run_cursor_command(self.command(from))
+            .run_cursor_command(self.command(from, split))
             .batch_size(self.batch_size)
             .max_time(self.await_time);
         if let Some(criteria) = client.selection_criteria() {
@@ -154,11 +187,14 @@ impl Scope {
         probe.batch_size = 1;
         probe.await_time = Duration::from_millis(1);
         let start = Position::Start(Some(("startAtOperationTime", time.into())));
-        let mut cursor = probe.open(deployment, &start).await?;
+        let mut cursor = probe.open_with(deployment, &start, false).await?;
         // The opening reply, and the one that has looked at the oplog.
         for _ in 0..2 {
-            if let Some(batch) = poll_fn(|context| Pin::new(&mut cursor).poll_next(context)).await {
-                batch?;
+            match poll_fn(|context| Pin::new(&mut cursor).poll_next(context)).await {
+                // It is there, whatever its size.
+                Some(Err(error)) if resume::is_too_large(&error) => break,
+                Some(batch) => drop(batch?),
+                None => break,
             }
         }
         Ok(())
@@ -166,7 +202,7 @@ impl Scope {
 }
 
 /// Where a stream begins, or goes on.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Position {
     /// Where the options say: a field of `$changeStream`; `None` is now.
     Start(Option<(&'static str, Bson)>),
@@ -190,14 +226,19 @@ impl fmt::Display for Position {
 impl Position {
     /// Its cluster time, if it has one.
     pub(crate) fn time(&self) -> Option<Timestamp> {
-        let of_token = |token: &[u8]| {
-            event::token_time(token).map(|(time, increment)| Timestamp { time, increment })
-        };
+        if let Position::Start(Some((_, Bson::Timestamp(time)))) = self {
+            return Some(*time);
+        }
+        let (time, increment) = event::token_time(&self.token()?)?;
+        Some(Timestamp { time, increment })
+    }
+
+    /// The resume token, if it is one.
+    pub(crate) fn token(&self) -> Option<Token> {
         match self {
-            Position::After(token) => of_token(token),
-            Position::Start(Some((_, Bson::Timestamp(time)))) => Some(*time),
+            Position::After(token) => Some(Token::clone(token)),
             Position::Start(Some((_, Bson::Document(token)))) => {
-                of_token(RawDocumentBuf::try_from(token).ok()?.as_bytes())
+                Some(Token::from(RawDocumentBuf::try_from(token).ok()?.as_bytes()))
             }
             Position::Start(_) => None,
         }
@@ -251,6 +292,8 @@ enum Item {
     Failed(DriverError),
     /// The server has closed the cursor, and everything it had is delivered.
     Ended,
+    /// As many events were read as were asked for.
+    Enough,
 }
 
 /// What a worker gets next.
@@ -259,6 +302,8 @@ pub(crate) enum Next {
     Reply(Reply, u64),
     Failed(DriverError),
     Ended,
+    /// As many events were read as were asked for.
+    Enough,
     /// The worker was asked to stop.
     Stopped,
     /// The reading task is gone without a word: it panicked.
@@ -316,6 +361,7 @@ impl Cursor {
             Ok(Item::Reply(reply, first)) => Next::Reply(reply, first),
             Ok(Item::Failed(error)) => Next::Failed(error),
             Ok(Item::Ended) => Next::Ended,
+            Ok(Item::Enough) => Next::Enough,
             Err(_) => Next::Lost,
         }
     }
@@ -356,7 +402,7 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
         {
             deployment.close_cursor(server, namespace, *id);
         }
-        let last = last.map_or_else(Item::Failed, |()| Item::Ended);
+        let last = last.unwrap_or_else(Item::Failed);
         if let Ok(slot) = self.slots.acquire().await {
             slot.forget();
             self.send(last);
@@ -368,25 +414,62 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
         let _ = self.sender.try_send(item);
     }
 
-    async fn read(&mut self) -> DriverResult<()> {
+    /// Reads to the end, and tells what that is.
+    async fn read(&mut self) -> DriverResult<Item> {
         let from = self.progress().position.clone();
-        let mut cursor = self.scope.open(&self.deployment, &from).await?;
+        let (mut cursor, splits) = self.scope.open(&self.deployment, &from).await?;
         self.progress().is_open = true;
         self.scope.check_history(&self.deployment, &from).await?;
+        let mut fragments = splits.then(Fragments::default);
+        let mut left = self.scope.limit;
+        let slots = Arc::clone(&self.slots);
         loop {
             // Taken before the request, or a third reply could come to be held.
-            let Ok(slot) = self.slots.acquire().await else { return Ok(()) };
+            let Ok(slot) = slots.acquire().await else { return Ok(Item::Ended) };
             let next = poll_fn(|context| Pin::new(&mut cursor).poll_next(context));
-            let Some(batch) = next.await else { return Ok(()) };
+            let Some(batch) = next.await else { return Ok(Item::Ended) };
             let reply = Reply::parse(batch?, self.scope.has_invalidate)?;
             if self.opened.is_none() {
                 self.opened = reply.cursor();
             }
-            let first = (self.register)(&reply);
-            self.progress().over(&reply);
-            if let Some(first) = first {
+            left = left.map(|left| left.saturating_sub(reply.spans.len()));
+            // The server closes the cursor behind that one, and only its end says so.
+            let ends = reply.invalidate_token().is_some();
+            match &mut fragments {
+                Some(fragments) if reply.has_fragments(fragments) => {
+                    let replies = reply.join(fragments)?;
+                    drop(slot);
+                    self.deliver_joined(replies).await;
+                }
+                _ => {
+                    if self.deliver(reply) {
+                        slot.forget();
+                    }
+                }
+            }
+            let is_pending = fragments.as_ref().is_some_and(Fragments::is_pending);
+            if left == Some(0) && !ends && !is_pending {
+                return Ok(Item::Enough);
+            }
+        }
+    }
+
+    /// Registers a reply and lets the worker see it, for which a slot was taken; whether it does.
+    fn deliver(&mut self, reply: Reply) -> bool {
+        let first = (self.register)(&reply);
+        self.progress().over(&reply);
+        let Some(first) = first else { return false };
+        self.send(Item::Reply(reply, first));
+        true
+    }
+
+    /// One after the other: what was not delivered when the cursor is given up was not read.
+    async fn deliver_joined(&mut self, replies: Vec<Reply>) {
+        let slots = Arc::clone(&self.slots);
+        for reply in replies {
+            let Ok(slot) = slots.acquire().await else { return };
+            if self.deliver(reply) {
                 slot.forget();
-                self.send(Item::Reply(reply, first));
             }
         }
     }
@@ -396,21 +479,28 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
     }
 }
 
-/// One reply of the server: its events and the token that stands behind them.
+/// One reply of the server, or a part of it: its events and the token that stands behind them.
 pub(crate) struct Reply {
-    batch: RawBatch,
+    memory: Memory,
     spans: Vec<Range<u32>>,
     token: Option<Token>,
     invalidate: Option<Token>,
 }
 
+#[derive(Clone)]
+enum Memory {
+    Batch(Arc<RawBatch>),
+    /// One event, put together from several replies.
+    Event(Arc<Vec<u8>>),
+}
+
 impl Reply {
     fn parse(batch: RawBatch, has_invalidate: bool) -> DriverResult<Self> {
         let mut reply = Self::of_documents(batch)?;
-        let cursor = reply.batch.as_raw_document().get_document("cursor").ok();
+        let cursor = reply.head();
         let token = cursor.and_then(|cursor| cursor.get_document("postBatchResumeToken").ok());
         let token = token.map(|token| Token::from(token.as_bytes()));
-        let last = reply.last().and_then(event::resume_token).map(Token::from);
+        let last = reply.last_token();
         // The event that ends a stream is its last one.
         if reply.last().is_some_and(event::is_invalidate) {
             reply.invalidate.clone_from(&last);
@@ -436,7 +526,7 @@ impl Reply {
             let start = (document.as_ptr() as usize - base) as u32;
             spans.push(start..start + document.len() as u32);
         }
-        Ok(Self { batch, spans, token: None, invalidate: None })
+        Ok(Self { memory: Memory::Batch(Arc::new(batch)), spans, token: None, invalidate: None })
     }
 
     /// Leaves the first document out if it has this `_id`.
@@ -452,13 +542,60 @@ impl Reply {
         Bson::try_from(document.get("_id").ok()??).ok()
     }
 
+    fn has_fragments(&self, fragments: &Fragments) -> bool {
+        fragments.is_pending() || self.events().any(fragments::is_fragment)
+    }
+
+    /// The reply as if no event had been split, in parts: each whole event is one. What its last
+    /// fragments miss comes with the next reply.
+    ///
+    /// In the middle of an event the reply's own token is a fragment's, behind which nothing may go on.
+    fn join(self, fragments: &mut Fragments) -> DriverResult<Vec<Reply>> {
+        let parts = fragments.join(self.events()).map_err(DriverError::custom)?;
+        let mut replies: Vec<Reply> = parts.into_iter().map(|part| self.part(part)).collect();
+        if let Some(last) = replies.last_mut()
+            && !fragments.is_pending()
+        {
+            last.token = self.token;
+            last.invalidate = self.invalidate;
+        }
+        Ok(replies)
+    }
+
+    fn part(&self, part: Part) -> Reply {
+        let (memory, spans) = match part {
+            Part::Events(run) => (self.memory.clone(), self.spans[run].to_vec()),
+            Part::Whole(event) => {
+                let span = 0..event.len() as u32;
+                (Memory::Event(Arc::new(event)), vec![span])
+            }
+        };
+        let mut reply = Reply { memory, spans, token: None, invalidate: None };
+        reply.token = reply.last_token();
+        reply
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.batch.as_raw_document().as_bytes()
+        match &self.memory {
+            Memory::Batch(batch) => batch.as_raw_document().as_bytes(),
+            Memory::Event(event) => event,
+        }
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes = self.bytes();
+        self.spans.iter().map(|span| &bytes[span.start as usize..span.end as usize])
+    }
+
+    /// What the server says of the cursor.
+    fn head(&self) -> Option<&RawDocument> {
+        let Memory::Batch(batch) = &self.memory else { return None };
+        batch.as_raw_document().get_document("cursor").ok()
     }
 
     /// The namespace and the id of its cursor.
     fn cursor(&self) -> Option<(String, i64)> {
-        let cursor = self.batch.as_raw_document().get_document("cursor").ok()?;
+        let cursor = self.head()?;
         Some((cursor.get_str("ns").ok()?.to_owned(), cursor.get_i64("id").ok()?))
     }
 
@@ -470,6 +607,10 @@ impl Reply {
     fn last(&self) -> Option<&[u8]> {
         let span = self.spans.last()?;
         self.bytes().get(span.start as usize..span.end as usize)
+    }
+
+    fn last_token(&self) -> Option<Token> {
+        self.last().and_then(event::resume_token).map(Token::from)
     }
 
     /// The `_id` of the last document.

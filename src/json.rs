@@ -91,6 +91,10 @@ pub fn write_document(out: &mut String, document: &[u8], mode: ExtendedJson) {
 ///
 /// `DocumentId` is always a string: an ObjectId's hex digits, a string itself, the relaxed Extended JSON text
 /// of any other `_id`, and `""` where there is none.
+///
+/// A message of the library's own has the shape of an event too, with an operation that no server has: `gap`
+/// (`OperationDescription` says `from` when `to` when changes may be missing) and `oversized` (an event that the
+/// server cannot send; `OperationDescription` has its `operationType`, the other keys are the event's own).
 pub fn write_message(out: &mut String, event: &[u8], format: Format, mode: ExtendedJson) {
     write_styled(out, event, Style { format, mode, updated_paths: false });
 }

@@ -56,6 +56,7 @@ mod element;
 mod error;
 mod event;
 mod fork;
+mod fragments;
 mod gate;
 pub mod json;
 mod log;
@@ -63,6 +64,7 @@ mod message;
 mod namespaces;
 mod notice;
 mod options;
+mod pace;
 mod paths;
 mod pipeline;
 mod resume;
@@ -85,8 +87,8 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{
-    FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OptionInfo,
-    Options, Snapshot, Start,
+    FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OnOversized,
+    OptionInfo, Options, Snapshot, Start,
 };
 pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};
 pub use crate::watch::Watch;

@@ -89,7 +89,8 @@ impl Events {
         reply: Reply,
         first: u64,
     ) -> impl Iterator<Item = Arc<Events>> {
-        let shared = reply.bytes().len() <= Self::SHARE_LIMIT;
+        // One event alone has its reply's memory for itself.
+        let shared = reply.bytes().len() <= Self::SHARE_LIMIT || reply.spans().len() == 1;
         let reply = Arc::new(reply);
         let source = Arc::clone(source);
         let mut at = 0;

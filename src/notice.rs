@@ -9,6 +9,19 @@ use bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, ra
 use crate::cursor::Scope;
 use crate::snapshot::Namespace;
 
+/// Of an event that cannot be had as a whole, what a notice of it needs.
+pub(crate) fn only_outline() -> Document {
+    doc! { "$project": { "operationType": 1, "clusterTime": 1, "ns": 1, "documentKey": 1 } }
+}
+
+/// An event stands here that is larger than the server can send; `outline` is what there is of it.
+pub(crate) fn oversized(outline: &[u8]) -> Result<RawDocumentBuf, bson::error::Error> {
+    let mut event = Document::from_reader(outline)?;
+    let operation = event.insert("operationType", "oversized");
+    event.insert("operationDescription", doc! { "operationType": operation });
+    RawDocumentBuf::try_from(&event)
+}
+
 /// Changes from `from` on, but before `to`, may be missing: the oplog no longer held them when the
 /// stream was to go on there. `token` is the one with which the stream was opened anew.
 pub(crate) fn gap(

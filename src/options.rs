@@ -137,6 +137,24 @@ pub enum Snapshot {
     Always,
 }
 
+/// What happens with a change event that is larger than the 16 MB of one message of the server
+/// (MongoDB manual, "Change Streams", "Change Streams and BSON Size Limit").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnOversized {
+    /// The server sends it in parts, which are put together again: it is one message like any other.
+    /// Where the server cannot (before MongoDB 6.0.9, or a single field is too large), as `Fail`.
+    #[default]
+    Split,
+    /// The worker ends with [`ErrorKind::Oversized`](crate::ErrorKind::Oversized), behind everything
+    /// that comes before that event.
+    Fail,
+    /// A message of the library's own stands in its place, with the operation `oversized`. It has the
+    /// event's resume token, namespace, document key and time; its `operationDescription` says which
+    /// `operationType` the event has.
+    Skip,
+}
+
 /// A worker's settings, by name or typed.
 ///
 /// May be used for any number of workers; each copies what it needs.
@@ -163,6 +181,7 @@ pub struct Options {
     pub(crate) snapshot: Snapshot,
     pub(crate) on_history_lost: OnHistoryLost,
     pub(crate) on_invalidate: OnInvalidate,
+    pub(crate) on_oversized: OnOversized,
     pub(crate) checkpoint_file: Option<PathBuf>,
     pub(crate) checkpoint_collection: Option<String>,
     pub(crate) checkpoint_uri: Option<Uri>,
@@ -192,6 +211,7 @@ impl Default for Options {
             snapshot: Snapshot::Never,
             on_history_lost: OnHistoryLost::Fail,
             on_invalidate: OnInvalidate::Continue,
+            on_oversized: OnOversized::Split,
             checkpoint_file: None,
             checkpoint_collection: None,
             checkpoint_uri: None,
@@ -446,6 +466,23 @@ pub static OPTIONS: &[OptionInfo] = &[
         },
     },
     OptionInfo {
+        name: "on_oversized",
+        values: "split | fail | skip",
+        default: "split",
+        text: "When a change event is larger than 16 MB: let the server split it and put it together \
+               again (MongoDB 6.0.9, else as fail), end with MS_ERR_OVERSIZED, or go on behind a message \
+               with the operation oversized, which says which event it is.",
+        set: |options, value| {
+            let policies = [
+                ("split", OnOversized::Split),
+                ("fail", OnOversized::Fail),
+                ("skip", OnOversized::Skip),
+            ];
+            options.on_oversized = one_of(&policies, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
         name: "checkpoint_file",
         values: "path",
         default: "",
@@ -694,6 +731,9 @@ fn parse_token(value: &str) -> Result<Document, String> {
     Ok(token)
 }
 
+/// The stage by which the server splits events that are too large for one message.
+pub(crate) const SPLIT_STAGE: &str = "$changeStreamSplitLargeEvent";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -739,6 +779,7 @@ mod tests {
             ("pipeline", "[{}]"),
             ("pipeline", "[{\"match\":{}}]"),
             ("full_document", "UpdateLookup"),
+            ("full_document_before_change", "default"),
             ("batch_size", "0"),
             ("batch_size", "2147483648"),
             ("await_ms", ""),
@@ -747,6 +788,8 @@ mod tests {
             ("retry_ms", "-2"),
             ("name", ""),
             ("on_invalidate", "ignore"),
+            ("on_oversized", "ignore"),
+            ("pipeline", "[{\"$changeStreamSplitLargeEvent\":{}}]"),
             ("checkpoint_file", ""),
             ("checkpoint_uri", "nonsense"),
             ("checkpoint_ms", "0"),

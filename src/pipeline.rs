@@ -1,5 +1,6 @@
 //! The stages that stand behind `$changeStream`: those of the user, checked, and ours.
 
+use crate::options::SPLIT_STAGE;
 use std::collections::BTreeSet;
 
 use bson::{Bson, Document, doc};
@@ -45,6 +46,9 @@ pub(crate) fn check(stages: Vec<Document>) -> Result<Vec<Document>, String> {
             (Some((name, body)), None) if name.starts_with('$') => (name.as_str(), body),
             _ => return Err(format!("stage {index} is not a document with one $name")),
         };
+        if name == SPLIT_STAGE {
+            return Err(format!("leave {SPLIT_STAGE} to the option on_oversized=split"));
+        }
         let loses = match (name, body) {
             ("$project", Bson::Document(fields)) => project_loses_id(fields, untouched),
             ("$addFields" | "$set", Bson::Document(fields)) => {

@@ -49,11 +49,17 @@ const TIME_NOT_REACHED: &str = "afterClusterTime value must not be greater";
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
 const NOT_A_REPLICA_SET: i32 = 40573;
-const EVENT_TOO_LARGE: i32 = 10334;
+/// BSONObjectTooLarge; an event above 64 MB, which is the server's limit while it makes one; an event
+/// that cannot be split because one of its fields is too large (seen with 6.0.27).
+const EVENT_TOO_LARGE: [i32; 3] = [10334, 13548, 7182500];
+const UNKNOWN_STAGE: i32 = 40324;
+/// What servers that do not know of split events say of their tokens (seen with 6.0.5).
+const INVALID_TOKEN: i32 = 40646;
+const CHANGE_STREAM_FATAL: i32 = 280;
 /// What 6.0 answers where an image is required that it does not have.
 const NO_MATCHING_DOCUMENT: i32 = 47;
 /// ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError.
-const HISTORY_LOST: [i32; 3] = [286, 136, 280];
+const HISTORY_LOST: [i32; 3] = [286, 136, CHANGE_STREAM_FATAL];
 
 /// What servers say where a pipeline did not keep the event's `_id` (seen with 4.2.6 and 6.0.5).
 const ID_WAS_CHANGED: &str = "_id field";
@@ -94,7 +100,24 @@ pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Opti
 }
 
 fn is_terminal(code: i32) -> bool {
-    HISTORY_LOST.contains(&code) || code == EVENT_TOO_LARGE
+    HISTORY_LOST.contains(&code) || EVENT_TOO_LARGE.contains(&code)
+}
+
+/// Whether the server has met an event that it cannot send.
+pub(crate) fn is_too_large(error: &DriverError) -> bool {
+    server_code(error).is_some_and(|code| EVENT_TOO_LARGE.contains(&code))
+}
+
+/// Whether the server does not know a stage of the pipeline.
+pub(crate) fn is_unknown_stage(error: &DriverError) -> bool {
+    server_code(error) == Some(UNKNOWN_STAGE)
+}
+
+/// Whether this may mean that the token is that of an event which is now split otherwise, or not split,
+/// or split where it was not: by another server, with other options, or because `updateLookup` finds
+/// another document. Each has its own token then.
+pub(crate) fn may_be_split_otherwise(error: &DriverError) -> bool {
+    server_code(error).is_some_and(|code| matches!(code, CHANGE_STREAM_FATAL | INVALID_TOKEN))
 }
 
 /// The library's error for a failure of the driver.
@@ -119,7 +142,13 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
                 "; change streams need a replica set or a sharded cluster, this is a standalone \
                  server",
             ),
-            EVENT_TOO_LARGE => (ErrorKind::Oversized, ""),
+            _ if EVENT_TOO_LARGE.contains(&code) => (
+                ErrorKind::Oversized,
+                "; a change event is larger than the 16 MB that the server can send: on_oversized=split \
+                 has it sent in parts (MongoDB 6.0.9, no field of it above 16 MB, 64 MB together), \
+                 on_oversized=skip goes on behind a message in its place, and a $project in the option \
+                 pipeline makes it smaller",
+            ),
             NO_MATCHING_DOCUMENT => (
                 ErrorKind::Server,
                 "; enable changeStreamPreAndPostImages on the collection, or ask for whenAvailable \

@@ -13,10 +13,13 @@ use crate::checkpoint::Checkpointer;
 use crate::client::Deployment;
 use crate::cursor::{Cursor, Next, Position, Reply, Scope};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event;
+use crate::fragments;
 use crate::log::{self, LogLevel};
 use crate::message::{Events, Source};
 use crate::notice;
-use crate::options::{OnHistoryLost, OnInvalidate, Options, Snapshot};
+use crate::options::{OnHistoryLost, OnInvalidate, OnOversized, Options, Snapshot};
+use crate::pace::Pace;
 use crate::pipeline;
 use crate::resume::{self, Backoff, Phase};
 use crate::snapshot::{Item, Mark, Reading};
@@ -62,6 +65,15 @@ struct Course {
     /// To be told with the next cursor.
     lost: Option<Lost>,
     trouble: Trouble,
+    /// How the next cursor reads.
+    pace: Pace,
+}
+
+/// Where and how a stream is opened again at once, and why.
+struct Detour {
+    why: &'static str,
+    from: Position,
+    pace: Pace,
 }
 
 /// Why a cursor, or a part of a snapshot, is followed no longer.
@@ -73,6 +85,8 @@ enum End {
     Broken(DriverError, Phase),
     /// The server closed the cursor.
     Dead,
+    /// It has read as many events as it should.
+    Enough,
 }
 
 impl From<Stopped> for End {
@@ -165,7 +179,7 @@ impl Stream {
                     }
                     Err(failure) => return Some(failure),
                 },
-                End::Dead => {
+                End::Dead | End::Enough => {
                     let invalidate = match course.invalidate.take() {
                         Some(token) => Ok(Some(token)),
                         None => self.find_invalidate(course.before.clone()),
@@ -215,6 +229,7 @@ impl Stream {
             ran_before: false,
             lost: None,
             trouble: Trouble::new(),
+            pace: Pace::Full,
         };
         let limit = Some(self.deployment.server_selection_timeout());
         let mut saved = None;
@@ -269,7 +284,8 @@ impl Stream {
         const SOUND: Duration = Duration::from_secs(1);
         let was_ready = self.control.ready.is_open();
         let opened = Instant::now();
-        let cursor = self.open(course.position.clone(), course.lost.is_some());
+        let began = course.position.clone();
+        let cursor = self.open(began.clone(), course.pace, course.lost.is_some());
         let end = self.hand_over(&cursor, course);
         let progress = cursor.progress();
         drop(cursor);
@@ -284,7 +300,15 @@ impl Stream {
             let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
             course.trouble.ends(sound);
         }
-        end
+        match self.detour(end, course.pace, &began, &course.position, progress.replies) {
+            Ok(Detour { why, from, pace }) => {
+                let name = self.name();
+                log::line!(LogLevel::Info, name, "{why}; opening the stream again {from}, {pace}");
+                (course.position, course.pace) = (from, pace);
+                End::Done
+            }
+            Err(end) => end,
+        }
     }
 
     /// Whether the options say to go on after this failure, and if so how.
@@ -297,6 +321,7 @@ impl Stream {
         // The first loss counts while its message is not on its way.
         course.lost.get_or_insert(Lost { from: course.position.time() });
         course.position = Position::Start(None);
+        course.pace = Pace::Full;
         // A snapshot that is not finished needs the history from its beginning on.
         let anew = policy == OnHistoryLost::Snapshot || self.source.snapshot().read().is_some();
         course.stage = if anew { Stage::Begin } else { Stage::Stream };
@@ -368,6 +393,8 @@ impl Stream {
                 Next::Reply(..) => {}
                 // What is watched was dropped: the stream will meet it again.
                 Next::Ended => break,
+                // It is there: the stream will meet it again, too.
+                Next::Failed(error) if resume::is_too_large(&error) => break,
                 other => return self.end_of(other, cursor.progress().is_open, course),
             }
         }
@@ -440,6 +467,112 @@ impl Stream {
         }
     }
 
+    /// How the stream gets around what the server cannot send, or not find, in the way in which it was
+    /// asked; else the end as it is. Nothing is left out and nothing comes twice: each detour begins at
+    /// `position`, behind everything that was read. `began` is where the cursor was opened.
+    fn detour(
+        &self,
+        end: End,
+        pace: Pace,
+        began: &Position,
+        position: &Position,
+        replies: usize,
+    ) -> Result<Detour, End> {
+        let detour =
+            |why, pace, from: &Position| Ok(Detour { why, pace, from: Position::clone(from) });
+        match end {
+            End::Enough => detour("what was to be read with care is read", Pace::Full, position),
+            End::Broken(error, Phase::Streaming) if resume::is_too_large(&error) => {
+                let is_next = match pace {
+                    Pace::Full => self.scope.batch_size == 1,
+                    Pace::Single => true,
+                    // Not from where it now is has a server been asked that splits.
+                    Pace::Unsplit => began == position,
+                };
+                if !is_next {
+                    detour("an event is too large", Pace::Single, position)
+                } else if self.options.on_oversized == OnOversized::Skip {
+                    self.pass_over(&error, position)
+                } else {
+                    Err(End::Broken(error, Phase::Streaming))
+                }
+            }
+            End::Broken(error, phase) if replies <= 1 && resume::may_be_split_otherwise(&error) => {
+                let token = position.token();
+                if let Some(whole) = token.as_deref().and_then(fragments::whole_token) {
+                    let from = Position::After(whole);
+                    detour("the stream stands behind a split event", pace, &from)
+                } else if phase == Phase::Streaming
+                    && token.is_some()
+                    && self.scope.split
+                    && pace != Pace::Unsplit
+                {
+                    detour("the stream may stand behind a split event", Pace::Unsplit, position)
+                } else {
+                    Err(End::Broken(error, phase))
+                }
+            }
+            end => Err(end),
+        }
+    }
+
+    /// Passes over the event behind this position, which is too large, with a message in its place.
+    ///
+    /// Without most of its fields the server can send it, and so its token.
+    fn pass_over(&self, error: &DriverError, position: &Position) -> Result<Detour, End> {
+        let mut scope = Pace::Single.of(&self.scope);
+        scope.split = false;
+        scope.stages.push(notice::only_outline());
+        let cursor = Cursor::open(&self.deployment, scope, position.clone(), |_| Some(0));
+        let mut from = position.clone();
+        // The opening one, and the one that has the event.
+        for _ in 0..2 {
+            let reply = match cursor.next(&self.control.stop) {
+                Next::Reply(reply, _) => reply,
+                Next::Failed(error) => return Err(End::Broken(error, Phase::Reopening)),
+                Next::Ended | Next::Enough => break,
+                Next::Stopped => return Err(End::Stopped),
+                Next::Lost => {
+                    return Err(End::Failed(self.bug("the task that reads its replies")));
+                }
+            };
+            // Were it the one that ends the stream, the cursor that meets it would have to know.
+            if reply.invalidate_token().is_some() {
+                break;
+            }
+            let Some(token) = reply.token() else { continue };
+            from = Position::After(Token::clone(token));
+            if let Some(event) = reply.events().next() {
+                if let Some(token) = event::resume_token(event) {
+                    from = Position::After(Token::from(token));
+                }
+                self.tell_of_oversized(error, event)?;
+                let why = "an event that is too large was left out";
+                return Ok(Detour { why, pace: Pace::Full, from });
+            }
+        }
+        // A lookup may have found a smaller document since, which the pipeline leaves out.
+        Ok(Detour { why: "the event is not there any more", pace: Pace::Single, from })
+    }
+
+    fn tell_of_oversized(&self, error: &DriverError, outline: &[u8]) -> Result<(), End> {
+        let failure = resume::error(error, self.deployment.uri(), "send an event", None);
+        self.source.meter.troubled(failure.of_worker(self.name()));
+        let mut namespace = String::new();
+        event::write_namespace(outline, &mut namespace);
+        let operation = event::operation(outline);
+        log::line!(
+            LogLevel::Warn,
+            self.name(),
+            "an event of {namespace} ({operation}) is larger than the server can send, and is left out"
+        );
+        let notice = notice::oversized(outline)
+            .map_err(|error| End::Failed(self.bug(&error.to_string())))?;
+        let number = self.source.acks().read(1);
+        let events = Events::own(&self.source, notice, number);
+        Ok(self.queue.push(&events, &self.control.stop)?)
+    }
+
     /// Such a stream is silent until then, which looks like one that is broken.
     fn warn_of_a_start_in_the_future(&self) {
         let Some((start, _)) = self.options.start_at_time else { return };
@@ -456,10 +589,10 @@ impl Stream {
 
     /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
     /// number before its first event is left free for the message that says what is lost.
-    fn open(&self, from: Position, is_restart: bool) -> Cursor {
+    fn open(&self, from: Position, pace: Pace, is_restart: bool) -> Cursor {
         let source = Arc::clone(&self.source);
         let mut opening = true;
-        Cursor::open(&self.deployment, self.scope.clone(), from, move |reply| {
+        Cursor::open(&self.deployment, pace.of(&self.scope), from, move |reply| {
             source.meter.received(reply);
             let opening = std::mem::take(&mut opening);
             let mut acks = source.acks();
@@ -525,6 +658,7 @@ impl Stream {
                 End::Broken(error, phase)
             }
             Next::Ended => End::Dead,
+            Next::Enough => End::Enough,
             Next::Reply(..) | Next::Lost => {
                 End::Failed(self.bug("the task that reads its replies"))
             }
@@ -607,7 +741,7 @@ impl Stream {
                 }
                 Next::Stopped => return Err(Stopped),
                 // The main cursor will meet the same, and knows what to do.
-                Next::Failed(_) | Next::Ended | Next::Lost => break,
+                Next::Failed(_) | Next::Ended | Next::Enough | Next::Lost => break,
             }
         }
         Ok(None)

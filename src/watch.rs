@@ -14,8 +14,8 @@ use crate::json::{ExtendedJson, Format};
 use crate::message::Source;
 use crate::namespaces::Namespaces;
 use crate::options::{
-    self, FullDocument, FullDocumentBeforeChange, OnHistoryLost, OnInvalidate, Options, Snapshot,
-    Start,
+    self, FullDocument, FullDocumentBeforeChange, OnHistoryLost, OnInvalidate, OnOversized,
+    Options, Snapshot, Start,
 };
 use crate::pipeline;
 use crate::stream::Stream;
@@ -195,6 +195,12 @@ impl Watch {
     /// What happens when what is watched was dropped or renamed.
     pub fn on_invalidate(mut self, policy: OnInvalidate) -> Self {
         self.options.on_invalidate = policy;
+        self
+    }
+
+    /// What happens with a change event that is larger than 16 MB.
+    pub fn on_oversized(mut self, policy: OnOversized) -> Self {
+        self.options.on_oversized = policy;
         self
     }
 

@@ -472,6 +472,37 @@ fn the_workers_token_is_the_acked_prefix() {
     receive("acks");
 }
 
+/// An event of the same document three times, 39 MB together, between two small ones: for each message
+/// its operation and the sizes of its BSON and its JSON.
+fn large(set: &ReplicaSet, policy: &str) -> Vec<(String, usize, usize)> {
+    let place = Place::on(set, "large");
+    place.insert(0..1);
+    let text = "x".repeat(13 << 20);
+    place.run(doc! { "insert": "c", "documents": [{ "_id": 1, "text": text }] });
+    place.insert(2..3);
+    let copies = "[{\"$addFields\":{\"copy\":\"$fullDocument\",\"another\":\"$fullDocument\"}}]";
+    let lines = place.start("tests/c/large.c", &[copies, policy]).succeed();
+    let words = lines.iter().map(|line| line.split(' ').collect::<Vec<_>>());
+    words.map(|w| (w[0].to_owned(), w[1].parse().unwrap(), w[2].parse().unwrap())).collect()
+}
+
+#[test]
+fn an_event_of_40_mb_is_whole_where_the_server_splits_it() {
+    let set = ReplicaSet::builder().version("6.0.27").start().unwrap();
+    let messages = large(&set, "split");
+    let (operation, bson, json) = &messages[1];
+    assert!(messages.len() == 3 && operation == "insert", "{messages:?}");
+    assert!(*bson > 39 << 20 && *json > 39 << 20, "{messages:?}");
+}
+
+#[test]
+fn an_event_that_is_too_large_is_an_error_or_a_message_in_its_place() {
+    let messages = large(ground::shared(), "skip");
+    let words: Vec<_> = messages.iter().map(|(operation, ..)| &**operation).collect();
+    assert_eq!(words, ["insert", "oversized", "insert"]);
+    assert_eq!(large(ground::shared(), "fail").len(), 1);
+}
+
 #[test]
 fn the_statistics_tell_what_was_queued_and_received() {
     let lines = Place::with_inserts("stats", 5).start("tests/c/stats.c", &[]).succeed();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bson::doc;
 use mongostream::{
     ExtendedJson, Format, FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost,
-    OnInvalidate, OptionInfo, Snapshot, Start, Watch, Worker,
+    OnInvalidate, OnOversized, OptionInfo, Snapshot, Start, Watch, Worker,
 };
 
 /// In the order in which a reader of the header wants them.
@@ -156,6 +156,7 @@ fn setters() -> Vec<Setter> {
         "retry_ms" = "60000", retry_for(Duration::from_secs(60));
         "snapshot" = "initial", snapshot(Snapshot::Initial);
         "on_history_lost" = "restart", on_history_lost(OnHistoryLost::Restart);
+        "on_oversized" = "skip", on_oversized(OnOversized::Skip);
         "on_invalidate" = "stop", on_invalidate(OnInvalidate::Stop);
         "checkpoint_name" = "orders", checkpoint_name("orders");
         "checkpoint_ms" = "200", checkpoint_interval(Duration::from_millis(200));
@@ -184,7 +185,7 @@ fn section(option: &OptionInfo, value: &str, rust: &str) -> String {
     for sentence in text.trim_end_matches('.').split(". ") {
         if let Some(others) = sentence.strip_prefix("Excludes ") {
             facts.push(format!("- excludes: {others}\n"));
-        } else if sentence.contains("MongoDB 6.0") {
+        } else if sentence.contains("eed MongoDB") || sentence.starts_with("Needs MongoDB") {
             let needs = sentence.strip_prefix("Needs ").unwrap_or(sentence);
             facts.push(format!("- needs: {needs}\n"));
         } else {

@@ -13,7 +13,7 @@ use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::Collection;
 use mongostream::{
     Buffer, ExtendedJson, Format, FullDocument, FullDocumentBeforeChange, Message, OnHistoryLost,
-    Snapshot, Start, Watch, Worker,
+    OnOversized, Snapshot, Start, Watch, Worker,
 };
 use serde_json::{Value, json};
 
@@ -193,6 +193,24 @@ fn gap(examples: &mut Examples) {
     }
 }
 
+fn oversized(examples: &mut Examples) {
+    let database = ground::shared().database("json");
+    let twice = doc! { "$addFields": { "copy": "$fullDocument" } };
+    let watch = || {
+        let watch = watch_collection(&database, "files").pipeline([twice.clone()]);
+        watch.on_oversized(OnOversized::Skip)
+    };
+    let start = now(watch());
+    let file = doc! { "_id": 7, "text": "x".repeat(9 << 20) };
+    collection(&database, "files").insert_one(file).run().unwrap();
+    for (name, format) in [("oversized", Format::Oplog), ("event oversized", Format::Event)] {
+        let (buffer, _worker) = follow(watch().start_at(start.clone()).format(format));
+        let mut example = json(&next(&buffer));
+        normalise(&mut example, &database);
+        examples.insert(name, example);
+    }
+}
+
 /// Gives everything that differs from run to run one value.
 fn normalise(value: &mut Value, database: &str) {
     match value {
@@ -265,6 +283,7 @@ fn the_examples_are_what_the_server_and_the_library_give() {
     events(&mut examples);
     snapshot(&mut examples);
     gap(&mut examples);
+    oversized(&mut examples);
 
     let document = std::fs::read_to_string(path()).unwrap();
     let (before, found) = parse(&document);

@@ -247,7 +247,6 @@ fn other_failures_of_a_get_more_end_the_worker() {
         (136, ErrorKind::HistoryLost),
         (280, ErrorKind::HistoryLost),
         (286, ErrorKind::HistoryLost),
-        (10334, ErrorKind::Oversized),
     ]) {
         let buffer = Buffer::new(100);
         let worker = spawn_ready(watch(&set), &buffer);

@@ -10,14 +10,8 @@ use mongostream::{
     Worker,
 };
 
-use support::{
-    DEADLINE, cluster_time, event, failure, follow, id, json, next, spawn_ready, wait_for_len,
-};
-
-/// One server with an oplog of 1 MB, which it trims as soon as it knows what is durable.
-fn start() -> ReplicaSet {
-    ReplicaSet::builder().args(["--oplogSize", "1", "--syncdelay", "1"]).start().unwrap()
-}
+use support::small_oplog::{roll_past, start};
+use support::{cluster_time, event, failure, follow, id, json, next, spawn_ready, wait_for_len};
 
 fn orders(set: &ReplicaSet) -> Collection<Document> {
     set.client().database("shop").collection("orders")
@@ -31,25 +25,12 @@ fn insert(set: &ReplicaSet, id: i32) {
     orders(set).insert_one(doc! { "_id": id }).run().unwrap();
 }
 
-/// Writes elsewhere until the oplog begins behind this time.
-fn roll_oplog_past(set: &ReplicaSet, time: Timestamp) {
-    let filler = set.client().database("other").collection::<Document>("filler");
-    let oplog = set.client().database("local").collection::<Document>("oplog.rs");
-    let text = "x".repeat(100_000);
-    ground::wait_until(3 * DEADLINE, "the oplog has rolled over", || {
-        filler.insert_many((0..20).map(|_| doc! { "text": &text })).run().unwrap();
-        // It fails when the server trims the oplog just where it is read.
-        let first = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).run().ok().flatten();
-        first.is_some_and(|first| first.get_timestamp("ts").unwrap() > time)
-    });
-}
-
 /// An event that the oplog no longer holds.
 fn lost_event(set: &ReplicaSet) -> Message {
     let (buffer, _worker) = follow(watch(set));
     insert(set, 0);
     let message = next(&buffer);
-    roll_oplog_past(set, cluster_time(&message));
+    roll_past(set, cluster_time(&message));
     message
 }
 
@@ -119,7 +100,7 @@ fn a_gap_that_nobody_acknowledged_is_told_again() {
     buffer.close();
     worker.join().unwrap();
     drop(worker);
-    roll_oplog_past(&set, cluster_time(&lost));
+    roll_past(&set, cluster_time(&lost));
 
     let mut begins = Vec::new();
     for round in 1..3 {
@@ -155,7 +136,7 @@ fn a_cursor_that_the_oplog_has_overtaken_goes_on_behind_a_gap() {
     wait_for_len(&buffer, 1);
     let last = set.client().database("local").collection::<Document>("oplog.rs");
     let last = last.find_one(doc! {}).sort(doc! { "$natural": -1 }).run().unwrap().unwrap();
-    roll_oplog_past(&set, last.get_timestamp("ts").unwrap());
+    roll_past(&set, last.get_timestamp("ts").unwrap());
 
     let mut last = None;
     let gap = loop {
@@ -221,7 +202,7 @@ fn a_snapshot_whose_beginning_is_lost_begins_anew() {
     drop(worker);
     let newest = set.client().database("local").collection::<Document>("oplog.rs");
     let newest = newest.find_one(doc! {}).sort(doc! { "$natural": -1 }).run().unwrap().unwrap();
-    roll_oplog_past(&set, newest.get_timestamp("ts").unwrap());
+    roll_past(&set, newest.get_timestamp("ts").unwrap());
 
     // Before the rest is read, not after.
     let buffer = Buffer::new(100);

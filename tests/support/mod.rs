@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod reference;
+pub(crate) mod small_oplog;
 
 use std::time::Duration;
 

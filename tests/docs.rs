@@ -1,0 +1,101 @@
+//! What the documentation points to is there: files, headings, tests.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Markdown file of the repository.
+fn documents() -> Vec<PathBuf> {
+    fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(root(), &mut found);
+    found
+}
+
+/// The lines that are no code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        in_code ^= is_fence;
+        !in_code && !is_fence
+    })
+}
+
+/// Text and target of each link to something in the repository.
+fn links(text: &str) -> Vec<(String, String)> {
+    // Together, because the text of a link may reach over the end of a line.
+    let text = prose(text).collect::<Vec<_>>().join(" ");
+    let ends = text.match_indices("](").map(|(at, _)| at);
+    let links = ends.filter_map(|at| {
+        let (shown, rest) = (&text[..at], &text[at + 2..]);
+        let (target, _) = rest.split_once(')')?;
+        let (_, shown) = shown.rsplit_once('[')?;
+        Some((shown.to_owned(), target.to_owned()))
+    });
+    links.filter(|(_, target)| !target.contains("://")).collect()
+}
+
+/// The anchors that GitHub gives to a document's headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+/// What is wrong with a link.
+fn fault(document: &Path, shown: &str, target: &str) -> Option<String> {
+    let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let path = match file {
+        "" => document.to_owned(),
+        file => document.parent().unwrap().join(file),
+    };
+    if !path.exists() {
+        return Some(format!("there is no {}", path.display()));
+    }
+    if path.is_dir() {
+        return None;
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    if !anchor.is_empty() && !anchors(&text).contains(anchor) {
+        return Some(format!("{} has no heading #{anchor}", path.display()));
+    }
+    // A test is cited by its name.
+    let name = shown.strip_prefix('`').and_then(|name| name.strip_suffix('`'))?;
+    let is_test = file.ends_with(".rs") && !name.contains(['.', '/']);
+    let has_it = [format!("fn {name}("), format!("fn {name}<")].iter().any(|f| text.contains(f));
+    (is_test && !has_it).then(|| format!("{} has no test {name}", path.display()))
+}
+
+#[test]
+fn every_link_within_the_repository_leads_somewhere() {
+    let mut count = 0;
+    for document in documents() {
+        for (shown, target) in links(&fs::read_to_string(&document).unwrap()) {
+            count += 1;
+            if let Some(fault) = fault(&document, &shown, &target) {
+                panic!("{}: [{shown}]({target}): {fault}", document.display());
+            }
+        }
+    }
+    assert!(count > 20, "only {count} links are found");
+}

@@ -171,14 +171,6 @@ impl Stream {
             let cause = match end {
                 End::Done => continue,
                 End::Stopped => return None,
-                // Its beginning could not be saved.
-                End::Failed(error)
-                    if error.is_retriable()
-                        && course.trouble.lasts_less_than(Some(self.patience_at_start())) =>
-                {
-                    self.source.meter.troubled(error.clone().of_worker(self.name()));
-                    error.to_string()
-                }
                 End::Failed(error) => return Some(error),
                 End::Broken(error, phase) => match self.judge(&error, phase, &mut course) {
                     Ok(()) => resume::text_of(&error),
@@ -226,9 +218,26 @@ impl Stream {
         }
     }
 
-    /// How long what is not there at the start is waited for.
-    fn patience_at_start(&self) -> Duration {
-        self.deployment.server_selection_timeout()
+    /// Asks the store of the checkpoint again while it may be better the next time, for as long as a stream
+    /// waits for its deployment at the start: what both lie on may be away for a moment. Gives up on stop.
+    fn patiently<T: Default>(
+        &self,
+        trouble: &mut Trouble,
+        ask: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        let limit = Some(self.deployment.server_selection_timeout());
+        loop {
+            let error = match ask() {
+                Err(error) if error.is_retriable() && trouble.lasts_less_than(limit) => error,
+                answer => return answer,
+            };
+            log::line!(trouble.level(), self.name(), "{error}; it is tried again");
+            self.source.meter.troubled(error.of_worker(self.name()));
+            let wait = trouble.backoff.next();
+            if self.control.stop.wait(Some(Instant::now() + wait)) {
+                return Ok(T::default());
+            }
+        }
     }
 
     /// Where the options and the checkpoint say. `None` if the worker was stopped before that is known.
@@ -244,25 +253,10 @@ impl Stream {
             trouble: Trouble::new(),
             pace: Pace::Full,
         };
-        let limit = Some(self.patience_at_start());
         let mut saved = None;
         if let Some(checkpointer) = &self.checkpointer {
-            saved = loop {
-                match checkpointer.load(&self.control.stop) {
-                    Ok(saved) => break saved,
-                    // A server that is down while the program is started again is down for the stream too.
-                    Err(error) if error.is_retriable() && course.trouble.lasts_less_than(limit) => {
-                        self.source.meter.troubled(error.clone().of_worker(self.name()));
-                        let level = course.trouble.level();
-                        log::line!(level, self.name(), "{error}; it is tried again");
-                    }
-                    Err(error) => return Err(error),
-                }
-                let wait = course.trouble.backoff.next();
-                if self.control.stop.wait(Some(Instant::now() + wait)) {
-                    break None;
-                }
-            };
+            saved =
+                self.patiently(&mut course.trouble, || checkpointer.load(&self.control.stop))?;
             // A position of another beginning must not replace it.
             if self.control.stop.is_open() {
                 return Ok(None);
@@ -308,7 +302,7 @@ impl Stream {
         (course.position, course.before) = (progress.position, progress.before);
         course.invalidate = progress.invalidate;
         // But for the first time, only a reply behind the opening one shows that it works again.
-        if progress.replies > usize::from(was_ready) && !matches!(end, End::Failed(_)) {
+        if progress.replies > usize::from(was_ready) {
             // One that breaks behind its first replies time after time must not spin either.
             let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
             course.trouble.ends(sound);
@@ -375,7 +369,7 @@ impl Stream {
         let Some(token) = reply.token().cloned() else {
             return End::Failed(self.bug("a server without resume tokens"));
         };
-        if let Err(error) = self.is_open(true) {
+        if let Err(error) = self.is_open(true, &mut course.trouble) {
             return End::Failed(error);
         }
         if let Some(lost) = course.lost.take()
@@ -411,7 +405,7 @@ impl Stream {
                 other => return self.end_of(other, cursor.progress().is_open, course),
             }
         }
-        if let Err(error) = self.is_open(false) {
+        if let Err(error) = self.is_open(false, &mut course.trouble) {
             return End::Failed(error);
         }
         let namespace = self.scope.namespace();
@@ -622,7 +616,7 @@ impl Stream {
     }
 
     /// Hands over what one cursor delivers, for as long as it lives.
-    fn hand_over(&self, cursor: &Cursor, course: &Course) -> End {
+    fn hand_over(&self, cursor: &Cursor, course: &mut Course) -> End {
         let mut opened = false;
         loop {
             let (reply, first) = match cursor.next(&self.control.stop) {
@@ -631,7 +625,7 @@ impl Stream {
             };
             if !opened {
                 opened = true;
-                if let Err(error) = self.is_open(!course.ran_before) {
+                if let Err(error) = self.is_open(!course.ran_before, &mut course.trouble) {
                     return End::Failed(error);
                 }
                 self.source.meter.opened();
@@ -688,13 +682,13 @@ impl Stream {
     }
 
     /// Every later change will be delivered.
-    fn is_open(&self, is_new: bool) -> Result<()> {
+    fn is_open(&self, is_new: bool, trouble: &mut Trouble) -> Result<()> {
         // A crash before the first acknowledgement must not lead to a new "now".
         if let Some(checkpointer) = &self.checkpointer
             && is_new
             && !self.control.ready.is_open()
         {
-            checkpointer.save(Some(&self.control.stop))?;
+            self.patiently(trouble, || checkpointer.save(Some(&self.control.stop)))?;
             // Stopped while saving: it may not be durable, so the worker is not ready.
             if self.control.stop.is_open() {
                 return Ok(());

@@ -518,10 +518,16 @@ fn the_beginning_of_a_stream_is_saved_when_the_collection_takes_it() {
     };
     // The driver itself tries a write twice.
     let point = fail(doc! { "times": 4 });
-    let (buffer, worker) = follow(watch(30_000));
+    let buffer = Buffer::new(10);
+    let worker = watch(30_000).spawn(&buffer).unwrap();
+    point.wait_for_hits(1, DEADLINE).unwrap();
+    // The cursor is open already, and reads ahead.
+    let orders = set.client().database("shop").collection::<Document>("orders");
+    orders.insert_many((0..5).map(|id| doc! { "_id": id })).run().unwrap();
+    assert_eq!(worker.wait_ready_timeout(DEADLINE).unwrap(), Waited::Done);
     point.wait_for_hits(4, DEADLINE).unwrap();
-    drop(point);
-    drop((buffer, worker));
+    assert_eq!(ids(&take(&buffer, 5)), [0, 1, 2, 3, 4]);
+    drop((point, buffer, worker));
 
     // For ever it is not waited for.
     let _point = fail(doc! { "times": 1_000_000 });

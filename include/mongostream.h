@@ -187,7 +187,8 @@
 
 /**
  * 1 to 2147483647 [1000]. Save at most this often, in milliseconds; a position that moved without
- * an ack is saved ten times less often. Joining a worker saves always.
+ * an ack is saved ten times less often. In a snapshot it is saved too whenever 25000 documents more
+ * are acked. Joining a worker saves always.
  */
 #define MS_OPT_CHECKPOINT_MS "checkpoint_ms"
 

@@ -64,7 +64,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever goes wrong. While the worker runs it is tried again with the next save.
+    /// Whatever goes wrong. While the worker runs it is tried again with the next save; the first save of a
+    /// new stream is treated as a [`load`](Self::load).
     fn save(&self, name: &str, text: &str) -> Result<(), StoreError>;
 }
 
@@ -243,6 +244,7 @@ impl Checkpointer {
             claim: Arc::clone(&claim),
             last: Instant::now(),
             acked: 0,
+            ticked: Instant::now(),
             told: None,
         };
         let builder = std::thread::Builder::new().name("mongostream-save".to_owned());
@@ -273,7 +275,8 @@ impl Checkpointer {
             recv(after(Self::DEADLINE)) -> _ => Err(Error::new(
                 ErrorKind::Checkpoint,
                 format!("saving the checkpoint took longer than {} s", Self::DEADLINE.as_secs()),
-            )),
+            )
+            .retriable()),
         }
     }
 
@@ -301,6 +304,11 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
         .unwrap_or_else(|_| Err("the checkpoint store panicked".into()))
 }
 
+/// Whether it may be better the next time.
+fn passes(error: &StoreError) -> bool {
+    error.downcast_ref::<Error>().is_some_and(Error::is_retriable)
+}
+
 /// The saving thread.
 struct Saver {
     store: Arc<dyn CheckpointStore>,
@@ -311,6 +319,8 @@ struct Saver {
     /// When it saved last, and how many events were acknowledged then.
     last: Instant,
     acked: u64,
+    /// When it last looked whether the time for a save had come.
+    ticked: Instant,
     /// The failure that the log was told last, until a save succeeds: a full disk is one line, not one
     /// a second.
     told: Option<String>,
@@ -320,6 +330,9 @@ impl Saver {
     /// A position that moved without an acknowledgement is saved this many times less often: where the
     /// store is a collection of the watched deployment, each save moves it again.
     const IDLE_FACTOR: u32 = 10;
+    /// So many acknowledged documents of a snapshot are saved without waiting for the time: however fast
+    /// they are read, a crash repeats less than a range.
+    const SNAPSHOT_STEP: u64 = 25_000;
 
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
@@ -329,7 +342,7 @@ impl Saver {
                     Ok(Request::Save(reply)) => drop(reply.send(self.save())),
                     Err(_) => break,
                 },
-                default(self.interval) => self.tick(),
+                default(self.patience()) => self.tick(),
             }
         }
         // Worker and handle are gone; only the log is left to be told.
@@ -351,9 +364,7 @@ impl Saver {
             )
         };
         let text = guarded(|| self.store.load(&self.identity.name)).map_err(|error| {
-            let passes = error.downcast_ref::<Error>().is_some_and(Error::is_retriable);
-            let failed = failed(&error);
-            if passes { failed.retriable() } else { failed }
+            if passes(&error) { failed(&error).retriable() } else { failed(&error) }
         })?;
         let place = text.map(|text| self.identity.read(&text)).transpose();
         let place = place.map_err(|reason| {
@@ -366,8 +377,25 @@ impl Saver {
         Ok(place)
     }
 
+    /// How long nothing may be asked of it before it looks for what is to be saved.
+    fn patience(&self) -> Duration {
+        const IN_A_SNAPSHOT: Duration = Duration::from_millis(50);
+        if self.source.snapshot().is_underway() {
+            self.interval.min(IN_A_SNAPSHOT)
+        } else {
+            self.interval
+        }
+    }
+
     fn tick(&mut self) {
         let acked = self.source.acks().acked();
+        if self.ticked.elapsed() < self.interval {
+            if acked.saturating_sub(self.acked) < Self::SNAPSHOT_STEP {
+                return;
+            }
+        } else {
+            self.ticked = Instant::now();
+        }
         if acked == self.acked && self.last.elapsed() < self.interval * Self::IDLE_FACTOR {
             return;
         }
@@ -404,7 +432,8 @@ impl Saver {
             guarded(|| self.store.save(&self.identity.name, &text)).map_err(|error| {
                 let (name, place) = (&self.identity.name, self.store.place());
                 let text = format!("cannot save checkpoint {name:?} in {place}: {error}");
-                let error = Error::new(ErrorKind::Checkpoint, text);
+                let failed = Error::new(ErrorKind::Checkpoint, text);
+                let error = if passes(&error) { failed.retriable() } else { failed };
                 meter.checkpoint_failed(error.clone().of_worker(self.source.name.as_str()));
                 error
             })?;

@@ -27,7 +27,7 @@ use crate::gate::Gate;
 use crate::namespaces::Namespaces;
 use crate::options::{OnOversized, Options, SPLIT_STAGE};
 use crate::pipeline;
-use crate::resume::{self, WIRE_VERSION_4_4};
+use crate::resume::{self, WIRE_VERSION_4_4, WIRE_VERSION_6_0};
 use crate::servers;
 use crate::snapshot::Namespace;
 
@@ -144,13 +144,15 @@ impl Scope {
     /// Opens the cursor, and tells whether its server splits events.
     ///
     /// Only a server itself knows whether it can: another one may be asked for its version than the
-    /// one that then gets the command, and they differ while a set is being upgraded.
+    /// one that then gets the command, and they differ while a set is being upgraded. That no server
+    /// before 6.0 can is known without asking.
     async fn open(
         &self,
         deployment: &Deployment,
         from: &Position,
     ) -> DriverResult<(RawBatchCursor, bool)> {
-        if self.split {
+        let may_split = deployment.wire_version().is_none_or(|version| version >= WIRE_VERSION_6_0);
+        if self.split && may_split {
             match self.open_with(deployment, from, true).await {
                 Err(error) if resume::is_unknown_stage(&error) => {}
                 opened => return opened.map(|cursor| (cursor, true)),

@@ -530,7 +530,8 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "1 to 2147483647",
         default: "1000",
         text: "Save at most this often, in milliseconds; a position that moved without an ack is saved \
-               ten times less often. Joining a worker saves always.",
+               ten times less often. In a snapshot it is saved too whenever 25000 documents more are acked. \
+               Joining a worker saves always.",
         set: |options, value| {
             let interval = parse_number(value, 1, i32::MAX as u64)?;
             options.checkpoint_interval = Duration::from_millis(interval);

@@ -67,7 +67,7 @@ const ID_WAS_CHANGED: &str = "_id field";
 /// From 4.4 servers set the label, and know without an event that a token is gone.
 pub(crate) const WIRE_VERSION_4_4: i32 = 9;
 
-const WIRE_VERSION_6_0: i32 = 17;
+pub(crate) const WIRE_VERSION_6_0: i32 = 17;
 
 /// What servers before 6.0 answer to options of `$changeStream` that they do not know: the name is
 /// unknown, or the value (40575 with 4.2.6, 2 with 5.0.4).

@@ -171,6 +171,14 @@ impl Stream {
             let cause = match end {
                 End::Done => continue,
                 End::Stopped => return None,
+                // Its beginning could not be saved.
+                End::Failed(error)
+                    if error.is_retriable()
+                        && course.trouble.lasts_less_than(Some(self.patience_at_start())) =>
+                {
+                    self.source.meter.troubled(error.clone().of_worker(self.name()));
+                    error.to_string()
+                }
                 End::Failed(error) => return Some(error),
                 End::Broken(error, phase) => match self.judge(&error, phase, &mut course) {
                     Ok(()) => resume::text_of(&error),
@@ -218,6 +226,11 @@ impl Stream {
         }
     }
 
+    /// How long what is not there at the start is waited for.
+    fn patience_at_start(&self) -> Duration {
+        self.deployment.server_selection_timeout()
+    }
+
     /// Where the options and the checkpoint say. `None` if the worker was stopped before that is known.
     fn beginning(&self) -> Result<Option<Course>> {
         let start = Position::Start(self.options.start_field());
@@ -231,7 +244,7 @@ impl Stream {
             trouble: Trouble::new(),
             pace: Pace::Full,
         };
-        let limit = Some(self.deployment.server_selection_timeout());
+        let limit = Some(self.patience_at_start());
         let mut saved = None;
         if let Some(checkpointer) = &self.checkpointer {
             saved = loop {
@@ -295,7 +308,7 @@ impl Stream {
         (course.position, course.before) = (progress.position, progress.before);
         course.invalidate = progress.invalidate;
         // But for the first time, only a reply behind the opening one shows that it works again.
-        if progress.replies > usize::from(was_ready) {
+        if progress.replies > usize::from(was_ready) && !matches!(end, End::Failed(_)) {
             // One that breaks behind its first replies time after time must not spin either.
             let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
             course.trouble.ends(sound);

@@ -498,3 +498,36 @@ fn a_collection_that_is_away_for_a_moment_at_the_start_is_waited_for() {
     point.wait_for_hits(2, DEADLINE).unwrap();
     assert_eq!(ids(&take(&buffer, 1)), [1]);
 }
+
+#[test]
+fn the_beginning_of_a_stream_is_saved_when_the_collection_takes_it() {
+    let set = ReplicaSet::start().unwrap();
+    let watch = |patience| {
+        Worker::watch(set.uri_with(&format!("serverSelectionTimeoutMS={patience}")))
+            .database("shop")
+            .collection("orders")
+            .option("checkpoint_collection", "state.checkpoints")
+    };
+    let fail = |mode| {
+        let point = doc! {
+            "configureFailPoint": "failCommand",
+            "mode": mode,
+            "data": { "failCommands": ["update"], "closeConnection": true },
+        };
+        set.fail_point(point).unwrap()
+    };
+    // The driver itself tries a write twice.
+    let point = fail(doc! { "times": 4 });
+    let (buffer, worker) = follow(watch(30_000));
+    point.wait_for_hits(4, DEADLINE).unwrap();
+    drop(point);
+    drop((buffer, worker));
+
+    // For ever it is not waited for.
+    let _point = fail(doc! { "times": 1_000_000 });
+    let buffer = Buffer::new(1);
+    let worker = watch(1_000).name("other").spawn(&buffer).unwrap();
+    let error = failure(&buffer);
+    assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+    assert_eq!(worker.join().unwrap_err().kind(), ErrorKind::Checkpoint);
+}

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
+use mongodb::error::Error as DriverError;
 use mongodb::options::{ReadConcern, SelectionCriteria, WriteConcern};
 use mongodb::sync::{Client, Collection};
 
@@ -117,11 +118,7 @@ impl CheckpointStore for CollectionCheckpoint {
                 mongodb::options::ReadPreference::Primary,
             ))
             .run()
-            .map_err(|error| {
-                let failure = Error::new(ErrorKind::Checkpoint, resume::text_of(&error));
-                let passes = resume::is_resumable(&error, Phase::Reopening, None);
-                if passes { failure.retriable() } else { failure }
-            })?;
+            .map_err(|error| failure(&error))?;
         match found {
             None => Ok(None),
             Some(document) => Ok(Some(document.get_str("checkpoint")?.to_owned())),
@@ -140,7 +137,14 @@ impl CheckpointStore for CollectionCheckpoint {
             .upsert(true)
             .write_concern(concern)
             .run()
-            .map_err(|error| resume::text_of(&error))?;
+            .map_err(|error| failure(&error))?;
         Ok(())
     }
+}
+
+/// Retriable where a worker would open its stream again.
+fn failure(error: &DriverError) -> StoreError {
+    let failure = Error::new(ErrorKind::Checkpoint, resume::text_of(error));
+    let passes = resume::is_resumable(error, Phase::Reopening, None);
+    Box::new(if passes { failure.retriable() } else { failure })
 }

@@ -147,6 +147,11 @@ impl Tracker {
         self.marks.push_back((number, mark()));
     }
 
+    /// Whether anything is still to be read or acknowledged.
+    pub(crate) fn is_underway(&self) -> bool {
+        self.acked.is_some() || !self.marks.is_empty()
+    }
+
     /// Where the reading goes on.
     pub(crate) fn read(&self) -> Option<&Progress> {
         self.read.as_ref()

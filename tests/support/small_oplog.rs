@@ -17,7 +17,8 @@ pub(crate) fn roll_past(set: &ReplicaSet, time: Timestamp) {
     let text = "x".repeat(100_000);
     ground::wait_until(3 * DEADLINE, "the oplog has rolled over", || {
         filler.insert_many((0..20).map(|_| doc! { "text": &text })).run().unwrap();
-        let first = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).run().unwrap();
+        // It fails when the server trims the oplog just where it is read.
+        let first = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).run().ok().flatten();
         first.is_some_and(|first| first.get_timestamp("ts").unwrap() > time)
     });
 }

@@ -300,7 +300,8 @@ impl<'a> Run<'a> {
         save_as: Option<&'a str>,
     ) -> Result<Outcome> {
         let Target { uri, database, collection, .. } = get(&self.targets, object)?.clone();
-        let mut watch = Worker::watch(uri).option("format", "event");
+        // A driver adds no stage of its own.
+        let mut watch = Worker::watch(uri).option("format", "event").option("on_oversized", "fail");
         if let Some(database) = database {
             watch = watch.database(database);
         }

@@ -81,6 +81,11 @@ mod worker;
 #[allow(unsafe_code)]
 pub mod capi;
 
+// Compiles the Rust examples in it.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/COMING-FROM.md")]
+struct ComingFrom;
+
 pub use crate::buffer::{Buffer, Iter, Received};
 pub use crate::checkpoint::{CheckpointStore, CollectionCheckpoint, FileCheckpoint, StoreError};
 pub use crate::error::{Error, ErrorKind, Result};

@@ -1,8 +1,10 @@
-//! What the documentation points to is there: files, headings, tests.
+//! What the documentation points to is there: files, headings, tests; and its C compiles.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -98,4 +100,33 @@ fn every_link_within_the_repository_leads_somewhere() {
         }
     }
     assert!(count > 20, "only {count} links are found");
+}
+
+/// The examples in C that are whole: those that include the header.
+fn c_examples(text: &str) -> Vec<&str> {
+    let blocks = text.split("```c\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.filter(|code| code.contains("#include <mongostream.h>")).collect()
+}
+
+#[test]
+fn the_examples_in_c_compile() {
+    let mut count = 0;
+    for document in documents() {
+        for code in c_examples(&fs::read_to_string(&document).unwrap()) {
+            count += 1;
+            let mut compiler = Command::new("gcc")
+                .args(["-std=c11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-x", "c", "-"])
+                .arg("-I")
+                .arg(root().join("include"))
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap_or_else(|error| panic!("gcc is needed for this test: {error}"));
+            compiler.stdin.take().unwrap().write_all(code.as_bytes()).unwrap();
+            let output = compiler.wait_with_output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {errors}", document.display());
+        }
+    }
+    assert!(count > 0);
 }

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 use mongodb::error::Error as DriverError;
-use mongodb::options::{ReadConcern, SelectionCriteria, WriteConcern};
+use mongodb::options::{Acknowledgment, ReadConcern, SelectionCriteria, WriteConcern};
 use mongodb::sync::{Client, Collection};
 
 use super::{CheckpointStore, StoreError};
@@ -16,17 +17,23 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::resume::{self, Phase};
 use crate::uri::Uri;
 
-/// Keeps checkpoints in a collection, one document for each name: `{_id: name, checkpoint: text,
+/// Keeps checkpoints in a collection, one document for each name: `{_id: name, owner: id, checkpoint: text,
 /// savedAt: date}`.
 ///
 /// Written with majority, so that no election takes one back, and read from the primary with
-/// majority. A name is claimed within this process only: two processes must not use the same one.
+/// majority. Within a process a name that is in use is refused. A worker of another process that
+/// uses it takes it over at its start, since the one before may be dead; if that one lives after all, its
+/// saves fail from then on, and nothing that the new one saves is overwritten.
 #[derive(Clone)]
 pub struct CollectionCheckpoint {
     deployment: Arc<Deployment>,
     database: String,
     collection: String,
+    owner: ObjectId,
 }
+
+/// The key of the id of whoever took the checkpoint last.
+const OWNER: &str = "owner";
 
 impl CollectionCheckpoint {
     /// How long the server may take for one save.
@@ -48,7 +55,8 @@ impl CollectionCheckpoint {
             )));
         };
         crate::watch::check_namespace(Some(database), Some(collection))?;
-        Ok(Self { deployment, database: database.to_owned(), collection: collection.to_owned() })
+        let (database, collection) = (database.to_owned(), collection.to_owned());
+        Ok(Self { deployment, database, collection, owner: ObjectId::new() })
     }
 
     pub(crate) fn is_on(&self, deployment: &Arc<Deployment>) -> bool {
@@ -58,6 +66,14 @@ impl CollectionCheckpoint {
     /// Database and collection.
     pub(crate) fn namespace(&self) -> (&str, &str) {
         (&self.database, &self.collection)
+    }
+
+    fn concern() -> WriteConcern {
+        WriteConcern::builder()
+            .w(Acknowledgment::Majority)
+            .journal(true)
+            .w_timeout(Self::DEADLINE)
+            .build()
     }
 
     fn collection(&self) -> Result<Collection<Document>, StoreError> {
@@ -110,8 +126,8 @@ impl CheckpointStore for CollectionCheckpoint {
     }
 
     fn load(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let found = self
-            .collection()?
+        let collection = self.collection()?;
+        let found = collection
             .find_one(doc! { "_id": name })
             .read_concern(ReadConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(
@@ -119,25 +135,39 @@ impl CheckpointStore for CollectionCheckpoint {
             ))
             .run()
             .map_err(|error| failure(&error))?;
-        match found {
-            None => Ok(None),
-            Some(document) => Ok(Some(document.get_str("checkpoint")?.to_owned())),
-        }
+        let text = match &found {
+            Some(document)
+                if !document.contains_key("checkpoint") && document.contains_key(OWNER) =>
+            {
+                None
+            }
+            Some(document) => Some(document.get_str("checkpoint")?.to_owned()),
+            None => None,
+        };
+        collection
+            .update_one(doc! { "_id": name }, doc! { "$set": { OWNER: self.owner } })
+            .upsert(true)
+            .write_concern(Self::concern())
+            .run()
+            .map_err(|error| failure(&error))?;
+        Ok(text)
     }
 
     fn save(&self, name: &str, text: &str) -> Result<(), StoreError> {
-        let concern = WriteConcern::builder()
-            .w(mongodb::options::Acknowledgment::Majority)
-            .journal(true)
-            .w_timeout(Self::DEADLINE)
-            .build();
-        let document = doc! { "_id": name, "checkpoint": text, "savedAt": DateTime::now() };
-        self.collection()?
-            .replace_one(doc! { "_id": name }, document)
-            .upsert(true)
-            .write_concern(concern)
+        let changes = doc! { "checkpoint": text, "savedAt": DateTime::now() };
+        let updated = self
+            .collection()?
+            .update_one(doc! { "_id": name, OWNER: self.owner }, doc! { "$set": changes })
+            .write_concern(Self::concern())
             .run()
             .map_err(|error| failure(&error))?;
+        if updated.matched_count == 0 {
+            return Err(
+                "another worker has taken it over, or it was removed: two workers must not use \
+                        the same one"
+                    .into(),
+            );
+        }
         Ok(())
     }
 }

@@ -57,6 +57,9 @@ mod error;
 mod event;
 mod fork;
 mod gate;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod inside;
 pub mod json;
 mod log;
 mod message;

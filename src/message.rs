@@ -157,16 +157,22 @@ impl Events {
         })
     }
 
-    #[cfg(test)]
-    pub(crate) fn for_test(first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
+    /// Events that did not come with a reply.
+    #[cfg(any(test, feature = "bench"))]
+    pub(crate) fn of_bytes(source: &Arc<Source>, first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
         let mut spans = Vec::new();
         let mut at = 0;
         for document in documents {
             spans.push(at..at + document.len() as u32);
             at += document.len() as u32;
         }
+        Self::copied(source, documents.concat(), spans, first)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
         let source = Arc::new(Source::new("test", crate::options::Options::new().style()));
-        Self::copied(&source, documents.concat(), spans, first)
+        Self::of_bytes(&source, first, documents)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -52,6 +52,7 @@ mod buffer;
 mod checkpoint;
 mod client;
 mod cursor;
+mod decimal;
 mod element;
 mod error;
 mod event;

@@ -417,13 +417,11 @@ impl Batch {
 
     pub(crate) fn json_lines_text(&self) -> &Text {
         self.json_lines.get_or_init(|| {
-            let mut text = String::new();
-            for piece in &self.pieces {
-                for index in piece.range.clone() {
-                    piece.events.write_json(index, &mut text);
-                    text.push('\n');
-                }
-            }
+            // The workers of a buffer may have styles of their own.
+            let mut runs =
+                self.pieces.chunk_by(|a, b| a.events.source.style == b.events.source.style);
+            let mut text = runs.next().map(lines).unwrap_or_default();
+            runs.for_each(|run| text.push_str(&lines(run)));
             Text::new(text)
         })
     }
@@ -434,6 +432,15 @@ impl Batch {
             piece.events.ack(piece.range.clone());
         }
     }
+}
+
+/// The messages of pieces with the same style.
+fn lines(pieces: &[Piece]) -> String {
+    let Some(first) = pieces.first() else { return String::new() };
+    let events = pieces
+        .iter()
+        .flat_map(|Piece { events, range }| range.clone().map(|index| events.bson(index)));
+    json::lines(events, first.events.source.style)
 }
 
 impl std::fmt::Debug for Batch {

@@ -4,6 +4,7 @@
 //! one reply, the next is already requested. Never more than these two are held. A reply without
 //! events is the task's own affair: it only moves the position, and an idle worker's thread sleeps.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Range;
@@ -312,10 +313,16 @@ pub(crate) enum Next {
     Lost,
 }
 
+/// How many replies are held at most: the one that is handed over, and the next.
+const SLOTS: usize = 2;
+
 /// An open cursor, or one that is being opened: the first reply is the one that opened it.
 pub(crate) struct Cursor {
     items: Receiver<Item>,
+    /// Places for replies: in hand-over, read, or requested.
     slots: Arc<Semaphore>,
+    /// The worker has an item, which keeps its place until it asks for the next one.
+    in_hand: Cell<bool>,
     progress: Arc<Mutex<Progress>>,
     task: JoinHandle<()>,
 }
@@ -329,8 +336,8 @@ impl Cursor {
         from: Position,
         register: impl FnMut(&Reply) -> Option<u64> + Send + 'static,
     ) -> Self {
-        let (sender, items) = bounded(1);
-        let slots = Arc::new(Semaphore::new(1));
+        let (sender, items) = bounded(SLOTS);
+        let slots = Arc::new(Semaphore::new(SLOTS));
         let progress = Arc::new(Mutex::new(Progress {
             before: from.clone(),
             position: from,
@@ -348,17 +355,19 @@ impl Cursor {
             opened: None,
         };
         let task = deployment.runtime().spawn(reader.run());
-        Self { items, slots, progress, task }
+        Self { items, slots, in_hand: Cell::new(false), progress, task }
     }
 
     /// Waits for the next reply, or for the stop gate.
     pub(crate) fn next(&self, stop: &Gate) -> Next {
+        if self.in_hand.take() {
+            self.slots.add_permits(1);
+        }
         let item = select! {
             recv(self.items) -> item => item,
             recv(stop.opened()) -> _ => return Next::Stopped,
         };
-        // The place that this item held is free for the next reply.
-        self.slots.add_permits(1);
+        self.in_hand.set(true);
         match item {
             Ok(Item::Reply(reply, first)) => Next::Reply(reply, first),
             Ok(Item::Failed(error)) => Next::Failed(error),

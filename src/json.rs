@@ -17,8 +17,9 @@ use std::mem;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bson::{Bson, Decimal128};
+use bson::Bson;
 
+use crate::decimal;
 use crate::element::{Document, Element, Elements, Malformed, Value};
 use crate::event::{self, Event, Field};
 use crate::paths;
@@ -48,7 +49,7 @@ pub enum Format {
 pub(crate) const MAX_DEPTH: usize = 1_000;
 
 /// How a worker's messages are written.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Style {
     pub(crate) format: Format,
     pub(crate) mode: ExtendedJson,
@@ -100,13 +101,18 @@ pub fn write_message(out: &mut String, event: &[u8], format: Format, mode: Exten
 }
 
 pub(crate) fn write_styled(out: &mut String, event: &[u8], style: Style) {
-    match style.format {
-        Format::Event => write_document(out, event, style.mode),
-        Format::Oplog => append(out, event, style.mode, |writer| {
-            let paths = style.updated_paths.then(|| paths::updated(event));
-            writer.oplog(&Event::new(event), paths);
-        }),
+    append(out, event, style.mode, |writer| writer.styled(event, style));
+}
+
+/// Events, each on a line of its own that ends in a newline.
+pub(crate) fn lines<'a>(events: impl Iterator<Item = &'a [u8]> + Clone, style: Style) -> String {
+    let room = events.clone().map(|event| room_for(event, style.mode)).sum();
+    let mut writer = Writer { out: Vec::with_capacity(room), mode: style.mode, stack: Vec::new() };
+    for event in events {
+        writer.styled(event, style);
+        writer.out.push(b'\n');
     }
+    text(writer.out)
 }
 
 /// A JSON array of texts.
@@ -172,27 +178,35 @@ fn append<'a>(
     mode: ExtendedJson,
     write: impl FnOnce(&mut Writer<'a>),
 ) {
+    // A String of its own is reused as it is; text that is already there need not be checked again.
+    let in_place = out.is_empty();
+    let mut bytes = if in_place { mem::take(out).into_bytes() } else { Vec::new() };
+    bytes.reserve(room_for(source, mode));
+    let mut writer = Writer { out: bytes, mode, stack: Vec::new() };
+    write(&mut writer);
+    if in_place {
+        *out = text(writer.out);
+    } else {
+        match str::from_utf8(&writer.out) {
+            Ok(text) => out.push_str(text),
+            Err(_) => out.push_str(&String::from_utf8_lossy(&writer.out)),
+        }
+    }
+}
+
+/// What the JSON of a document usually needs.
+fn room_for(source: &[u8], mode: ExtendedJson) -> usize {
     const FIXED_TEXT: usize = 192;
     let wrappers = match mode {
         ExtendedJson::Relaxed => source.len() / 4,
         ExtendedJson::Canonical => source.len(),
     };
-    // A String of its own is reused as it is; text that is already there need not be checked again.
-    let in_place = out.is_empty();
-    let mut bytes = if in_place { mem::take(out).into_bytes() } else { Vec::new() };
-    bytes.reserve(source.len().saturating_add(wrappers).saturating_add(FIXED_TEXT));
-    let mut writer = Writer { out: bytes, mode, stack: Vec::new() };
-    write(&mut writer);
-    let bytes = writer.out;
-    if in_place {
-        *out = String::from_utf8(bytes)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-    } else {
-        match str::from_utf8(&bytes) {
-            Ok(text) => out.push_str(text),
-            Err(_) => out.push_str(&String::from_utf8_lossy(&bytes)),
-        }
-    }
+    source.len().saturating_add(wrappers).saturating_add(FIXED_TEXT)
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -217,6 +231,18 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    fn styled(&mut self, event: &'a [u8], style: Style) {
+        match style.format {
+            Format::Event => {
+                self.object(Elements::new(event));
+            }
+            Format::Oplog => {
+                let paths = style.updated_paths.then(|| paths::updated(event));
+                self.oplog(&Event::new(event), paths);
+            }
+        }
+    }
+
     /// With the paths of the updated fields if they are asked for.
     fn oplog(&mut self, event: &Event<'a>, updated_paths: Option<Vec<String>>) {
         self.open();
@@ -502,9 +528,9 @@ impl<'a> Writer<'a> {
             }
             Value::Binary { subtype, bytes } => self.binary(subtype, bytes),
             Value::Decimal128(bytes) => {
-                let number = Decimal128::from_bytes(*bytes);
-                // Writing to a Vec cannot fail.
-                let _ = write!(self.out, "{{\"$numberDecimal\":\"{number}\"}}");
+                self.out.extend_from_slice(b"{\"$numberDecimal\":\"");
+                decimal::write(&mut self.out, *bytes);
+                self.out.extend_from_slice(b"\"}");
             }
             Value::Regex { pattern, options } => {
                 let mut options = options.to_vec();

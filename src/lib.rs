@@ -52,12 +52,16 @@ mod buffer;
 mod checkpoint;
 mod client;
 mod cursor;
+mod decimal;
 mod element;
 mod error;
 mod event;
 mod fork;
 mod fragments;
 mod gate;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod inside;
 pub mod json;
 mod log;
 mod message;

@@ -158,16 +158,22 @@ impl Events {
         })
     }
 
-    #[cfg(test)]
-    pub(crate) fn for_test(first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
+    /// Events that did not come with a reply.
+    #[cfg(any(test, feature = "bench"))]
+    pub(crate) fn of_bytes(source: &Arc<Source>, first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
         let mut spans = Vec::new();
         let mut at = 0;
         for document in documents {
             spans.push(at..at + document.len() as u32);
             at += document.len() as u32;
         }
+        Self::copied(source, documents.concat(), spans, first)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
         let source = Arc::new(Source::new("test", crate::options::Options::new().style()));
-        Self::copied(&source, documents.concat(), spans, first)
+        Self::of_bytes(&source, first, documents)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -412,13 +418,11 @@ impl Batch {
 
     pub(crate) fn json_lines_text(&self) -> &Text {
         self.json_lines.get_or_init(|| {
-            let mut text = String::new();
-            for piece in &self.pieces {
-                for index in piece.range.clone() {
-                    piece.events.write_json(index, &mut text);
-                    text.push('\n');
-                }
-            }
+            // The workers of a buffer may have styles of their own.
+            let mut runs =
+                self.pieces.chunk_by(|a, b| a.events.source.style == b.events.source.style);
+            let mut text = runs.next().map(lines).unwrap_or_default();
+            runs.for_each(|run| text.push_str(&lines(run)));
             Text::new(text)
         })
     }
@@ -429,6 +433,15 @@ impl Batch {
             piece.events.ack(piece.range.clone());
         }
     }
+}
+
+/// The messages of pieces with the same style.
+fn lines(pieces: &[Piece]) -> String {
+    let Some(first) = pieces.first() else { return String::new() };
+    let events = pieces
+        .iter()
+        .flat_map(|Piece { events, range }| range.clone().map(|index| events.bson(index)));
+    json::lines(events, first.events.source.style)
 }
 
 impl std::fmt::Debug for Batch {

@@ -11,7 +11,7 @@ use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::Database;
 use mongostream::{Buffer, Message, Worker};
 
-use support::{assert_ready, id, next, watch_collection};
+use support::{assert_ready, collection, id, next, spawn_ready, wait_for_len, watch_collection};
 
 /// One change as a test compares it. Each is written at most once, so it names its place.
 type Change = (&'static str, i32);
@@ -158,4 +158,22 @@ fn sixty_four_workers_share_one_client_and_none_starves() {
         set.client().database("admin").aggregate(count).run().unwrap().next().unwrap().unwrap();
     let connections = reply.get_i32("n").unwrap() as usize;
     assert!((WORKERS..WORKERS + 10).contains(&connections), "{connections} connections");
+}
+
+#[test]
+fn lines_of_a_batch_are_the_json_of_its_messages_whatever_their_workers_styles() {
+    let database = ground::shared().database("styles");
+    let buffer = Buffer::new(100);
+    let _workers = ["oplog", "event", "oplog"].map(|format| {
+        let watch = watch_collection(&database, "c").option("format", format);
+        spawn_ready(watch, &buffer)
+    });
+    let documents = (0..3).map(|id| doc! { "_id": id });
+    collection(&database, "c").insert_many(documents).run().unwrap();
+    wait_for_len(&buffer, 9);
+    let batch = buffer.recv_batch(100).unwrap().expect("messages");
+    let lines: Vec<&str> = batch.json_lines().lines().collect();
+    let messages: Vec<&str> = batch.messages().iter().map(|message| message.json()).collect();
+    assert_eq!(lines, messages);
+    assert!(batch.json_lines().ends_with('\n'));
 }

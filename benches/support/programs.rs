@@ -1,0 +1,102 @@
+//! Programs in other languages: built where their tools are installed, else left out with the reason.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where programs and what they need are built; `cargo clean` removes it.
+pub(crate) fn scratch() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("benches");
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// Runs a tool and returns what it prints; the error says why that was not possible.
+pub(crate) fn tool(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|_| format!("{name} is not installed"))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let last = text.trim_end().lines().last().unwrap_or("no reason given").to_owned();
+        return Err(format!("{name} failed: {last}"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The directory of the optimised shared library, as users build it.
+pub(crate) fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        // What cargo tells this program of its package looks to build scripts like a change.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text == "OUT_DIR"
+                || text.starts_with("CARGO_PKG_")
+                || text.starts_with("CARGO_MANIFEST_")
+            {
+                cargo.env_remove(&name);
+            }
+        }
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        cargo
+            .args(["build", "--release", "--lib", "--manifest-path"])
+            .arg(root().join("Cargo.toml"));
+        let status = cargo.arg("--target-dir").arg(target).status().unwrap();
+        assert!(status.success(), "the library must build");
+        target.join("release")
+    })
+}
+
+/// Compiles a C program against the library, or against what pkg-config knows by a name.
+pub(crate) fn c(source: &Path, package: Option<&str>) -> Result<PathBuf, String> {
+    let program = scratch().join(source.file_stem().unwrap());
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+    gcc.arg(source).arg("-o").arg(&program);
+    match package {
+        Some(package) => {
+            let flags = tool(Command::new("pkg-config").args(["--cflags", "--libs", package]))
+                .map_err(|_| format!("{package} is not installed"))?;
+            gcc.args(flags.split_whitespace());
+        }
+        None => {
+            gcc.arg("-I").arg(root().join("include")).arg("-L").arg(library());
+            // Without new tags it goes before LD_LIBRARY_PATH, in which cargo names other places.
+            let path = format!("-Wl,--disable-new-dtags,-rpath,{}", library().display());
+            gcc.args(["-lmongostream", &path]);
+        }
+    }
+    tool(&mut gcc)?;
+    Ok(program)
+}
+
+/// Builds a Go program; what it needs of others is kept in the scratch directory.
+pub(crate) fn go(source: &Path) -> Result<PathBuf, String> {
+    let program = scratch().join(source.file_name().unwrap());
+    let path = format!("-Wl,--disable-new-dtags,-rpath,{}", library().display());
+    let mut go = Command::new("go");
+    go.args(["build", "-modcacherw", "-buildvcs=false", "-o"]).arg(&program).arg(".");
+    go.current_dir(source).env("GOMODCACHE", scratch().join("go-modules"));
+    go.env("CGO_CFLAGS", format!("-O2 -I{}", root().join("include").display()));
+    go.env("CGO_LDFLAGS", format!("-L{} -lmongostream {path}", library().display()));
+    go.env("CGO_LDFLAGS_ALLOW", ".*");
+    tool(&mut go)?;
+    Ok(program)
+}
+
+/// Installs a Python package into the scratch directory; the directory for `PYTHONPATH`.
+pub(crate) fn python_package(requirement: &str) -> Result<PathBuf, String> {
+    let directory = scratch().join("python");
+    if !directory.join("done").exists() {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&directory).arg(requirement);
+        tool(&mut pip)?;
+        std::fs::write(directory.join("done"), "").unwrap();
+    }
+    Ok(directory)
+}

@@ -1,0 +1,3 @@
+module bench/go_mongostream
+
+go 1.21

@@ -1,0 +1,240 @@
+//! The programs of the comparison, and how each is started.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ground::ReplicaSet;
+
+use crate::support::programs::{c, go, library, python_package, root};
+use crate::support::{peak_memory, server_cpu};
+
+/// A program of the comparison.
+pub(crate) struct Program {
+    pub(crate) key: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// The ceiling with the same size of replies.
+    pub(crate) ceiling: &'static str,
+    pub(crate) batch_size: u32,
+    /// It drains only this part of the history: it is slow.
+    part: usize,
+    start: Result<Start, String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ceiling,
+    Ours,
+    Other,
+}
+
+/// What is run, and its arguments before and behind URI, second and events.
+struct Start {
+    program: PathBuf,
+    before: Vec<String>,
+    behind: Vec<String>,
+    python_path: Option<PathBuf>,
+}
+
+/// What one run of a program has shown.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) events_per_s: f64,
+    pub(crate) client_us: f64,
+    pub(crate) server_us: f64,
+    pub(crate) peak_mb: f64,
+    pub(crate) bytes_per_event: f64,
+}
+
+/// What mongostream asks for where no option says otherwise.
+const DEFAULT: u32 = 2000;
+const LARGE: u32 = 5000;
+
+fn clients() -> PathBuf {
+    root().join("benches/throughput/clients")
+}
+
+/// All programs, in the order of the table; those that cannot run have the reason instead.
+pub(crate) fn all() -> Vec<Program> {
+    let itself = |name: &str, batch_size: u32| {
+        Ok(Start {
+            program: std::env::current_exe().unwrap(),
+            before: vec!["--program".to_owned(), name.to_owned()],
+            behind: vec![batch_size.to_string()],
+            python_path: None,
+        })
+    };
+    let compiled = |program: &Result<PathBuf, String>, behind: &[&str]| {
+        program.clone().map(|program| Start {
+            program,
+            before: vec![],
+            behind: behind.iter().map(|&text| text.to_owned()).collect(),
+            python_path: None,
+        })
+    };
+    let python = |script: &str, first: &[&Path], packages: Result<Option<PathBuf>, String>| {
+        let script = [clients().join(script)];
+        let before = script.iter().map(PathBuf::as_path).chain(first.iter().copied());
+        packages.map(|python_path| Start {
+            program: "python3".into(),
+            before: before.map(|path| path.display().to_string()).collect(),
+            behind: vec![],
+            python_path,
+        })
+    };
+    let in_c = c(&clients().join("mongostream.c"), None);
+    let libmongoc = c(&clients().join("libmongoc.c"), Some("libmongoc-1.0"));
+    let in_go = go(&clients().join("go_mongostream"));
+    let go_library = go(&clients().join("go_library"));
+    let pymongo = python_package("pymongo>=4.6,<5");
+    let shared = library().join("libmongostream.so");
+
+    let program = |key, name, kind, batch_size, start| Program {
+        key,
+        name,
+        kind,
+        ceiling: if batch_size == LARGE { "ceiling-5000" } else { "ceiling" },
+        batch_size,
+        part: 1,
+        start,
+    };
+    let (ours, other) = (Kind::Ours, Kind::Other);
+    let large = LARGE.to_string();
+    let mut all = vec![
+        program(
+            "ceiling",
+            "the ceiling: replies read and thrown away",
+            Kind::Ceiling,
+            DEFAULT,
+            itself("ceiling", DEFAULT),
+        ),
+        program("ceiling-5000", "the ceiling", Kind::Ceiling, LARGE, itself("ceiling", LARGE)),
+        program(
+            "rust",
+            "mongostream, Rust: `recv_batch` + `json`",
+            ours,
+            DEFAULT,
+            itself("mongostream", 0),
+        ),
+        program(
+            "rust-5000",
+            "mongostream, Rust: `recv_batch` + `json`",
+            ours,
+            LARGE,
+            itself("mongostream", LARGE),
+        ),
+        program(
+            "c-lines",
+            "mongostream, C: batches as JSON lines",
+            ours,
+            DEFAULT,
+            compiled(&in_c, &["lines", "0"]),
+        ),
+        program(
+            "c-lines-5000",
+            "mongostream, C: batches as JSON lines",
+            ours,
+            LARGE,
+            compiled(&in_c, &["lines", &large]),
+        ),
+        program(
+            "c-messages",
+            "mongostream, C: message by message",
+            ours,
+            DEFAULT,
+            compiled(&in_c, &["messages", "0"]),
+        ),
+        program(
+            "c-messages-5000",
+            "mongostream, C: message by message",
+            ours,
+            LARGE,
+            compiled(&in_c, &["messages", &large]),
+        ),
+        program("go", "mongostream, Go over cgo", ours, DEFAULT, compiled(&in_go, &[])),
+        program(
+            "python",
+            "mongostream, Python over ctypes",
+            ours,
+            DEFAULT,
+            python("mongostream.py", &[&shared], Ok(None)),
+        ),
+        program(
+            "libmongoc",
+            "libmongoc, counting only",
+            other,
+            0,
+            compiled(&libmongoc, &["count", "0"]),
+        ),
+        program(
+            "libmongoc-json",
+            "libmongoc, JSON",
+            other,
+            0,
+            compiled(&libmongoc, &["json", "0"]),
+        ),
+        program(
+            "go-library",
+            "the Go library's way: Go driver, channel, JSON",
+            other,
+            0,
+            compiled(&go_library, &[]),
+        ),
+        program("driver", "Rust driver, typed events, serde_json", other, 0, itself("driver", 0)),
+        program(
+            "pymongo",
+            "pymongo, json_util",
+            other,
+            0,
+            python("pymongo_loop.py", &[], pymongo.map(Some)),
+        ),
+    ];
+    for program in &mut all {
+        if program.key == "pymongo" {
+            program.part = 5;
+        }
+    }
+    all
+}
+
+impl Program {
+    /// Why it cannot run, if it cannot.
+    pub(crate) fn missing(&self) -> Option<&str> {
+        self.start.as_ref().err().map(String::as_str)
+    }
+
+    /// Lets it drain the history in a process of its own; the error says why that failed.
+    pub(crate) fn run(&self, set: &ReplicaSet, second: u32, events: usize) -> Result<Run, String> {
+        let start = self.start.as_ref().map_err(String::clone)?;
+        let mut command = Command::new(&start.program);
+        command.args(&start.before).arg(set.uri()).arg(second.to_string());
+        command.arg((events / self.part).to_string()).args(&start.behind);
+        if let Some(path) = &start.python_path {
+            command.env("PYTHONPATH", path);
+        }
+        let server = server_cpu(set);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| {
+                format!("{} cannot be started: {error}", start.program.display())
+            })?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let server = (server_cpu(set) - server).as_secs_f64();
+        let figures: Vec<f64> = line.split_whitespace().flat_map(str::parse).collect();
+        let &[events, bytes, time, client] = figures.as_slice() else {
+            let status = child.wait().unwrap();
+            return Err(format!("{} ended with {status} and without a result", self.key));
+        };
+        let peak = peak_memory(child.id());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        Ok(Run {
+            events_per_s: events / time,
+            client_us: client * 1e6 / events,
+            server_us: server * 1e6 / events,
+            peak_mb: peak as f64 / f64::from(1 << 20),
+            bytes_per_event: bytes / events,
+        })
+    }
+}

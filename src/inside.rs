@@ -1,0 +1,43 @@
+//! For the benchmarks: a buffer that is fed without a server. No part of the API.
+
+use std::sync::Arc;
+
+use crate::buffer::Buffer;
+use crate::gate::Gate;
+use crate::message::{Events, Source};
+use crate::options::Options;
+
+/// Stands where a worker would.
+pub struct Feed {
+    source: Arc<Source>,
+    buffer: Buffer,
+    stop: Gate,
+}
+
+/// The events of a reply.
+pub struct Prepared(Arc<Events>);
+
+impl Feed {
+    /// Feeds this buffer.
+    pub fn new(buffer: &Buffer) -> Self {
+        let source = Arc::new(Source::new("feed", Options::new().style()));
+        Self { source, buffer: buffer.clone(), stop: Gate::new() }
+    }
+
+    /// Registers events as the next ones. They are to be pushed in the same order.
+    pub fn prepare(&self, documents: &[Vec<u8>]) -> Prepared {
+        let first = self.source.acks().read(documents.len());
+        Prepared(Events::of_bytes(&self.source, first, documents))
+    }
+
+    /// Hands events over; waits while there is no room.
+    pub fn push(&self, prepared: &Prepared) {
+        // An error says that the buffer was closed: then nobody wants them.
+        let _ = self.buffer.queue().push(&prepared.0, &self.stop);
+    }
+
+    /// How many events are acknowledged.
+    pub fn acked(&self) -> u64 {
+        self.source.acks().acked()
+    }
+}

@@ -46,7 +46,7 @@ impl Place {
             Self::Collection => {
                 let checkpoints = set.client().database("state").collection("checkpoints");
                 let saved: Document = checkpoints.find_one(doc! {}).run().unwrap()?;
-                Some(saved.get_str("checkpoint").unwrap().to_owned())
+                saved.get_str("checkpoint").ok().map(str::to_owned)
             }
         }
     }

@@ -56,12 +56,12 @@ mod decimal;
 mod element;
 mod error;
 mod event;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod feed;
 mod fork;
 mod fragments;
 mod gate;
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-pub mod inside;
 pub mod json;
 mod log;
 mod message;

@@ -13,7 +13,7 @@ mod documents;
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
-use mongostream::inside::Feed;
+use mongostream::feed::Feed;
 use mongostream::json::{ExtendedJson, Format, write_document, write_message};
 use mongostream::{Batch, Buffer, Message};
 

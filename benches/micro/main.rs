@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bson::{Bson, Document, RawDocument};
 use criterion::{Criterion, Throughput};
 use mongostream::Buffer;
-use mongostream::inside::{Feed, Prepared};
+use mongostream::feed::{Feed, Prepared};
 use mongostream::json::{ExtendedJson, Format, write_document, write_message};
 use serde_json::Value;
 use support::programs::{c, root, scratch, tool};

@@ -7,6 +7,7 @@
 //! `arrivals`, workers on `room`; both are channels of one signal, sent only when somebody waits, and
 //! passed on by the receiver while there is more than it could use.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -270,6 +271,20 @@ pub(crate) struct Queue {
     wakeup: std::sync::OnceLock<Wakeup>,
 }
 
+/// A place in the buffer, which nobody else can take. To be used at once.
+pub(crate) struct Room<'a> {
+    queue: &'a Queue,
+    state: MutexGuard<'a, State>,
+    bytes: usize,
+}
+
+impl Room<'_> {
+    pub(crate) fn push(mut self, events: Arc<Events>) {
+        let range = 0..events.len();
+        self.queue.add(&mut self.state, events, range, self.bytes);
+    }
+}
+
 enum Entry {
     Piece(Piece),
     Failure(Error),
@@ -408,14 +423,7 @@ impl Queue {
             }
             let (end, bytes) = self.admit(&state, events, at);
             if end > at {
-                state.messages += end - at;
-                state.bytes += bytes;
-                state.high_water = state.high_water.max(state.messages);
-                let piece = Piece { events: Arc::clone(events), range: at..end };
-                // Cannot fail: the receiver is in `self`.
-                let _ = self.entries.0.send(Entry::Piece(piece));
-                self.wake_consumer(&state);
-                self.show_level(&state);
+                self.add(&mut state, Arc::clone(events), at..end, bytes);
                 at = end;
             }
             if at == events.len() {
@@ -433,6 +441,26 @@ impl Queue {
             state.count_waiting();
             state.waiting_workers -= 1;
         }
+    }
+
+    /// Room for so many messages, if there is some now and the worker is not to stop.
+    pub(crate) fn room_for(&self, messages: usize, bytes: usize, stop: &Gate) -> Option<Room<'_>> {
+        let state = self.state();
+        let alone = state.messages == 0 && messages == 1;
+        let fits = state.messages + messages <= self.capacity
+            && (state.bytes + bytes <= self.max_bytes || alone);
+        // With the lock held: nothing is pushed behind a stop that its worker may have seen.
+        (fits && !state.closed && !stop.is_open()).then_some(Room { queue: self, state, bytes })
+    }
+
+    fn add(&self, state: &mut State, events: Arc<Events>, range: Range<usize>, bytes: usize) {
+        state.messages += range.len();
+        state.bytes += bytes;
+        state.high_water = state.high_water.max(state.messages);
+        // Cannot fail: the receiver is in `self`.
+        let _ = self.entries.0.send(Entry::Piece(Piece { events, range }));
+        self.wake_consumer(state);
+        self.show_level(state);
     }
 
     /// How far from `at` the events fit now, and their bytes.
@@ -601,5 +629,34 @@ impl Queue {
         }
         #[cfg(not(unix))]
         let _ = state;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_only_for_what_may_be_pushed_now() {
+        let (queue, stop) = (Queue::new(3, 100), Gate::new());
+        let push = |sizes: &[usize]| {
+            let room = queue.room_for(sizes.len(), sizes.iter().sum(), &stop);
+            let documents: Vec<_> = sizes.iter().map(|&size| vec![0; size]).collect();
+            room.map(|room| room.push(Events::for_test(0, &documents))).is_some()
+        };
+        let take = || queue.take(9, Wait::Not).ok().and_then(Received::some).map(|all| all.len());
+        assert!(!push(&[5; 4]), "more messages than the buffer holds");
+        assert!(!push(&[60, 60]), "more bytes than the buffer holds");
+        assert!(push(&[150]), "one message alone always fits");
+        assert!(!push(&[5]), "its bytes are there");
+        assert_eq!(take(), Some(1));
+        assert!(push(&[5, 5]) && push(&[5]));
+        assert!(!push(&[5]), "full");
+        assert_eq!((queue.len(), take()), (3, Some(2)));
+        stop.open();
+        assert!(!push(&[5]), "behind a stop");
+        let (queue, stop) = (Queue::new(3, 100), Gate::new());
+        queue.close();
+        assert!(queue.room_for(1, 5, &stop).is_none(), "closed");
     }
 }

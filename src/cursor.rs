@@ -10,21 +10,24 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use futures_core::Stream;
 use mongodb::error::{Error as DriverError, Result as DriverResult};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 
 use crate::ack::Token;
 use crate::client::Deployment;
+use crate::element::{Elements, Value};
 use crate::event;
 use crate::fragments::{self, Fragments, Part};
 use crate::gate::Gate;
+use crate::heap::Heap;
 use crate::namespaces::Namespaces;
 use crate::options::{OnOversized, Options, SPLIT_STAGE};
 use crate::pipeline;
@@ -193,7 +196,7 @@ impl Scope {
         let mut cursor = probe.open_with(deployment, &start, false).await?;
         // The opening reply, and the one that has looked at the oplog.
         for _ in 0..2 {
-            match poll_fn(|context| Pin::new(&mut cursor).poll_next(context)).await {
+            match poll_fn(|context| poll(&mut cursor, context)).await {
                 // It is there, whatever its size.
                 Some(Err(error)) if resume::is_too_large(&error) => break,
                 Some(batch) => drop(batch?),
@@ -316,6 +319,26 @@ pub(crate) enum Next {
 /// How many replies are held at most: the one that is handed over, and the next.
 const SLOTS: usize = 2;
 
+/// Who sees the replies of a cursor on the runtime's thread, before the worker does.
+pub(crate) trait Observer: Send + 'static {
+    /// Is told of every reply, in order. Gives the number of the reply's first event if the worker shall
+    /// see the reply.
+    fn read(&mut self, reply: &Reply) -> Option<u64>;
+
+    /// May hand a reply over itself while the worker waits and has handed over all before it; one that it
+    /// does not take goes to the worker. That saves waking the worker, where waking the consumer is the
+    /// larger part of the way. Must not wait.
+    fn take(&mut self, reply: Reply, _first: u64) -> Option<Reply> {
+        Some(reply)
+    }
+}
+
+impl<F: FnMut(&Reply) -> Option<u64> + Send + 'static> Observer for F {
+    fn read(&mut self, reply: &Reply) -> Option<u64> {
+        self(reply)
+    }
+}
+
 /// An open cursor, or one that is being opened: the first reply is the one that opened it.
 pub(crate) struct Cursor {
     items: Receiver<Item>,
@@ -328,13 +351,12 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// Returns at once. `register` is told of every reply, in order, before it is seen anywhere else.
-    /// It gives the number of the reply's first event if the worker shall see the reply.
+    /// Returns at once.
     pub(crate) fn open(
         deployment: &Arc<Deployment>,
         scope: Scope,
         from: Position,
-        register: impl FnMut(&Reply) -> Option<u64> + Send + 'static,
+        observer: impl Observer,
     ) -> Self {
         let (sender, items) = bounded(SLOTS);
         let slots = Arc::new(Semaphore::new(SLOTS));
@@ -351,7 +373,7 @@ impl Cursor {
             slots: Arc::clone(&slots),
             progress: Arc::clone(&progress),
             sender,
-            register,
+            observer,
             opened: None,
         };
         let task = deployment.runtime().spawn(reader.run());
@@ -391,18 +413,18 @@ impl Drop for Cursor {
 }
 
 /// The task that reads.
-struct Reader<R> {
+struct Reader<O> {
     deployment: Arc<Deployment>,
     scope: Scope,
     slots: Arc<Semaphore>,
     progress: Arc<Mutex<Progress>>,
     sender: Sender<Item>,
-    register: R,
+    observer: O,
     /// Namespace and id of the server's cursor.
     opened: Option<(String, i64)>,
 }
 
-impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
+impl<O: Observer> Reader<O> {
     async fn run(mut self) {
         let deployment = Arc::clone(&self.deployment);
         // What is read is handed over before the next await: giving up loses nothing.
@@ -434,12 +456,28 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
         let mut fragments = splits.then(Fragments::default);
         let mut left = self.scope.limit;
         let slots = Arc::clone(&self.slots);
+        let mut heap = Heap::default();
+        // Taken before each request, or a third reply could come to be held.
+        let mut slot = slots.acquire().await;
+        let mut answer = Poll::Pending;
         loop {
-            // Taken before the request, or a third reply could come to be held.
-            let Ok(slot) = slots.acquire().await else { return Ok(Item::Ended) };
-            let next = poll_fn(|context| Pin::new(&mut cursor).poll_next(context));
-            let Some(batch) = next.await else { return Ok(Item::Ended) };
-            let reply = Reply::parse(batch?, self.scope.has_invalidate)?;
+            let next = match answer {
+                Poll::Ready(next) => next,
+                Poll::Pending => poll_fn(|context| poll(&mut cursor, context)).await,
+            };
+            let (Ok(taken), Some(batch)) = (slot, next) else { return Ok(Item::Ended) };
+            let batch = batch?;
+            // Behind a large reply more will come at once: the server should be at it before this one is
+            // looked at, since whom that wakes takes the processor for a while. A small one goes on at once.
+            // Where there is no slot, the worker still has the reply before this one.
+            let looks_ahead = is_large(batch.as_raw_document().as_bytes()) && left.is_none();
+            let ahead = looks_ahead.then(|| slots.try_acquire().ok()).flatten();
+            answer = match &ahead {
+                Some(_) => request(&mut cursor).await,
+                None => Poll::Pending,
+            };
+            heap.keeps(batch.as_raw_document().as_bytes().len());
+            let reply = Reply::parse(batch, self.scope.has_invalidate)?;
             if self.opened.is_none() {
                 self.opened = reply.cursor();
             }
@@ -449,12 +487,12 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
             match &mut fragments {
                 Some(fragments) if reply.has_fragments(fragments) => {
                     let replies = reply.join(fragments)?;
-                    drop(slot);
+                    drop(taken);
                     self.deliver_joined(replies).await;
                 }
                 _ => {
                     if self.deliver(reply) {
-                        slot.forget();
+                        taken.forget();
                     }
                 }
             }
@@ -462,14 +500,22 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
             if left == Some(0) && !ends && !is_pending {
                 return Ok(Item::Enough);
             }
+            slot = match ahead {
+                Some(ahead) => Ok(ahead),
+                None => slots.acquire().await,
+            };
         }
     }
 
-    /// Registers a reply and lets the worker see it, for which a slot was taken; whether it does.
+    /// Lets the observer see a reply, for which a slot was taken, and perhaps the worker: whether it does.
     fn deliver(&mut self, reply: Reply) -> bool {
-        let first = (self.register)(&reply);
+        let first = self.observer.read(&reply);
         self.progress().over(&reply);
         let Some(first) = first else { return false };
+        // Where this is the only slot that is taken, the worker waits.
+        let is_awaited = self.slots.available_permits() + 1 == SLOTS;
+        let left = if is_awaited { self.observer.take(reply, first) } else { Some(reply) };
+        let Some(reply) = left else { return false };
         self.send(Item::Reply(reply, first));
         true
     }
@@ -488,6 +534,32 @@ impl<R: FnMut(&Reply) -> Option<u64>> Reader<R> {
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+type Answer = Poll<Option<DriverResult<RawBatch>>>;
+
+fn poll(cursor: &mut RawBatchCursor, context: &mut Context<'_>) -> Answer {
+    Pin::new(cursor).poll_next(context)
+}
+
+/// Has the driver send the request for the next reply. It takes a connection from its pool first, which
+/// another task of the runtime hands out.
+async fn request(cursor: &mut RawBatchCursor) -> Answer {
+    /// Turns of the runtime after which it has been sent, a busy runtime apart.
+    const TURNS: usize = 2;
+    for _ in 0..TURNS {
+        let answer = poll_fn(|context| Poll::Ready(poll(cursor, context))).await;
+        if answer.is_ready() {
+            return answer;
+        }
+        yield_now().await;
+    }
+    Poll::Pending
+}
+
+fn is_large(reply: &[u8]) -> bool {
+    const LARGE: usize = 64 << 10;
+    reply.len() >= LARGE
 }
 
 /// One reply of the server, or a part of it: its events and the token that stands behind them.
@@ -525,17 +597,18 @@ impl Reply {
 
     /// A reply with documents that are no events: it has no token.
     pub(crate) fn of_documents(batch: RawBatch) -> DriverResult<Self> {
-        let base = batch.as_raw_document().as_bytes().as_ptr() as usize;
+        let array = batch.doc_slices()?.as_bytes();
+        let base = array.as_ptr() as usize - batch.as_raw_document().as_bytes().as_ptr() as usize;
         let mut spans = Vec::new();
-        for element in batch.doc_slices()? {
-            let document = match element? {
-                RawBsonRef::Document(document) => document.as_bytes(),
-                _ => {
-                    return Err(DriverError::custom("what came is not a document".to_owned()));
+        for element in Elements::new(array) {
+            let span = match element.map(|element| element.value) {
+                Ok(Value::Document(document)) => document.span(),
+                Ok(_) => return Err(DriverError::custom("what came is not a document".to_owned())),
+                Err(damage) => {
+                    return Err(DriverError::custom(format!("what came is damaged: {damage}")));
                 }
             };
-            let start = (document.as_ptr() as usize - base) as u32;
-            spans.push(start..start + document.len() as u32);
+            spans.push((base + span.start) as u32..(base + span.end) as u32);
         }
         Ok(Self { memory: Memory::Batch(Arc::new(batch)), spans, token: None, invalidate: None })
     }
@@ -596,6 +669,11 @@ impl Reply {
     pub(crate) fn events(&self) -> impl Iterator<Item = &[u8]> {
         let bytes = self.bytes();
         self.spans.iter().map(|span| &bytes[span.start as usize..span.end as usize])
+    }
+
+    /// Whether its events are worth waking one thread more.
+    pub(crate) fn is_large(&self) -> bool {
+        is_large(self.bytes())
     }
 
     /// What the server says of the cursor.

@@ -4,6 +4,9 @@
 //! as a slice instead of being entered, so neither damage nor depth can make a walk panic or recurse.
 
 use std::fmt;
+use std::ops::Range;
+
+use crate::words;
 
 /// A place where the bytes stop being BSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,17 +52,28 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// Where it lies in the outermost document.
+    pub(crate) fn span(self) -> Range<usize> {
+        self.offset..self.offset.saturating_add(self.bytes.len())
+    }
+
     /// The first element with this key that stands before any damage.
     pub(crate) fn get(self, key: &[u8]) -> Option<Element<'a>> {
         self.elements().map_while(Result::ok).find(|element| element.key == key)
     }
 }
 
+/// How many bytes there are for a plain key.
+pub(crate) const PLAIN: usize = 16;
+
 /// One key and its value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Element<'a> {
     /// The key without its NUL; not necessarily UTF-8.
     pub(crate) key: &'a [u8],
+    /// The key with what follows it, if it is a short one in ASCII with nothing to escape in JSON: a copy of
+    /// all these bytes is quicker than one of the key.
+    pub(crate) plain_key: Option<&'a [u8; PLAIN]>,
     pub(crate) value: Value<'a>,
 }
 
@@ -133,10 +147,10 @@ impl<'a> Elements<'a> {
                 Err("document length that does not match its content")
             };
         }
-        let key = input.c_string()?;
+        let (key, plain_key) = input.key()?;
         let value = input.value(kind)?;
         self.rest = input.rest;
-        Ok(Some(Element { key, value }))
+        Ok(Some(Element { key, plain_key, value }))
     }
 }
 
@@ -199,6 +213,19 @@ impl<'a> Input<'a> {
     #[inline]
     fn length(&mut self) -> Result<usize, &'static str> {
         usize::try_from(self.i32()?).map_err(|_| "negative length")
+    }
+
+    /// A key, and the bytes of a plain one.
+    #[inline(always)]
+    fn key(&mut self) -> Result<(&'a [u8], Option<&'a [u8; PLAIN]>), &'static str> {
+        let plain = self.rest.first_chunk().and_then(|bytes| Some((bytes, plain_length(bytes)?)));
+        if let Some((bytes, length)) = plain
+            && let Some((key, [0, rest @ ..])) = self.rest.split_at_checked(length)
+        {
+            self.rest = rest;
+            return Ok((key, Some(bytes)));
+        }
+        Ok((self.c_string()?, None))
     }
 
     #[inline]
@@ -282,18 +309,23 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Where the first NUL stands; the length if there is none. Keys are short, so most end in the first word.
+/// Where the first byte stands that is a NUL, or special in JSON.
+#[inline(always)]
+fn plain_length(bytes: &[u8; PLAIN]) -> Option<usize> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let found = words.iter().map(|word| words::special(u64::from_le_bytes(*word)));
+    let (index, found) = found.enumerate().find(|(_, found)| *found != 0)?;
+    Some(index * 8 + words::first(found))
+}
+
+/// Where the first NUL stands; the length if there is none.
 #[inline]
 fn nul_position(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
     let (words, tail) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // The lowest bit set belongs to the first NUL; those above it may be false.
-        let found = word.wrapping_sub(ONES) & !word & HIGH;
+        let found = words::nuls(u64::from_le_bytes(*word));
         if found != 0 {
-            return index * 8 + (found.trailing_zeros() / 8) as usize;
+            return index * 8 + words::first(found);
         }
     }
     let in_tail = tail.iter().position(|&byte| byte == 0);

@@ -62,6 +62,7 @@ pub mod feed;
 mod fork;
 mod fragments;
 mod gate;
+mod heap;
 pub mod json;
 mod log;
 mod message;
@@ -80,6 +81,7 @@ mod uri;
 #[cfg(unix)]
 mod wakeup;
 mod watch;
+mod words;
 mod worker;
 
 #[allow(unsafe_code)]

@@ -83,6 +83,12 @@ impl Events {
     /// groups of a quarter of it.
     const SHARE_LIMIT: usize = 4 << 20;
 
+    /// The events of a reply, as one piece, however large it is.
+    pub(crate) fn shared(source: &Arc<Source>, reply: Reply, first: u64) -> Arc<Events> {
+        let (source, spans) = (Arc::clone(source), reply.spans().to_vec());
+        Arc::new(Events { source, memory: Memory::Shared(Arc::new(reply)), spans, first })
+    }
+
     /// The events of a reply, as one piece or as several, made one after the other.
     pub(crate) fn of_reply(
         source: &Arc<Source>,

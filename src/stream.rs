@@ -11,7 +11,7 @@ use crate::ack::Token;
 use crate::buffer::{Queue, Stopped};
 use crate::checkpoint::Checkpointer;
 use crate::client::Deployment;
-use crate::cursor::{Cursor, Next, Position, Reply, Scope};
+use crate::cursor::{Cursor, Next, Observer, Position, Reply, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event;
 use crate::fragments;
@@ -345,7 +345,7 @@ impl Stream {
             &self.deployment,
             self.scope.clone(),
             Position::Start(None),
-            move |reply| {
+            move |reply: &Reply| {
                 // What comes behind the opening reply comes again behind the snapshot.
                 if !std::mem::take(&mut opening) {
                     return None;
@@ -393,7 +393,8 @@ impl Stream {
     fn resume_snapshot(&self, course: &mut Course) -> End {
         let mut scope = self.scope.clone();
         (scope.batch_size, scope.await_time) = (1, Duration::from_millis(1));
-        let cursor = Cursor::open(&self.deployment, scope, course.position.clone(), |_| Some(0));
+        let cursor =
+            Cursor::open(&self.deployment, scope, course.position.clone(), |_: &Reply| Some(0));
         // Newer servers look only behind the opening reply.
         for _ in 0..2 {
             match cursor.next(&self.control.stop) {
@@ -530,7 +531,7 @@ impl Stream {
         let mut scope = Pace::Single.of(&self.scope);
         scope.split = false;
         scope.stages.push(notice::only_outline());
-        let cursor = Cursor::open(&self.deployment, scope, position.clone(), |_| Some(0));
+        let cursor = Cursor::open(&self.deployment, scope, position.clone(), |_: &Reply| Some(0));
         let mut from = position.clone();
         // The opening one, and the one that has the event.
         for _ in 0..2 {
@@ -597,22 +598,14 @@ impl Stream {
     /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
     /// number before its first event is left free for the message that says what is lost.
     fn open(&self, from: Position, pace: Pace, is_restart: bool) -> Cursor {
-        let source = Arc::clone(&self.source);
-        let mut opening = true;
-        Cursor::open(&self.deployment, pace.of(&self.scope), from, move |reply| {
-            source.meter.received(reply);
-            let opening = std::mem::take(&mut opening);
-            let mut acks = source.acks();
-            if opening && is_restart {
-                acks.read(1);
-            }
-            let first = acks.read(reply.spans().len());
-            if let Some(token) = reply.token() {
-                acks.place(Token::clone(token));
-            }
-            let shown = opening || !reply.spans().is_empty();
-            shown.then_some(first)
-        })
+        let intake = Intake {
+            source: Arc::clone(&self.source),
+            queue: Arc::clone(&self.queue),
+            control: Arc::clone(&self.control),
+            replies: 0,
+            is_restart,
+        };
+        Cursor::open(&self.deployment, pace.of(&self.scope), from, intake)
     }
 
     /// Hands over what one cursor delivers, for as long as it lives.
@@ -738,7 +731,7 @@ impl Stream {
         const PATIENCE: usize = 3;
         let mut scope = self.scope.clone();
         scope.stages = vec![pipeline::only_invalidate()];
-        let cursor = Cursor::open(&self.deployment, scope, before, |_| Some(0));
+        let cursor = Cursor::open(&self.deployment, scope, before, |_: &Reply| Some(0));
         for _ in 0..PATIENCE {
             match cursor.next(&self.control.stop) {
                 Next::Reply(reply, _) => {
@@ -752,6 +745,47 @@ impl Stream {
             }
         }
         Ok(None)
+    }
+}
+
+/// What becomes of the stream's replies before its thread sees them.
+struct Intake {
+    source: Arc<Source>,
+    queue: Arc<Queue>,
+    control: Arc<Control>,
+    replies: usize,
+    is_restart: bool,
+}
+
+impl Observer for Intake {
+    fn read(&mut self, reply: &Reply) -> Option<u64> {
+        self.source.meter.received(reply);
+        self.replies += 1;
+        let is_opening = self.replies == 1;
+        let mut acks = self.source.acks();
+        if is_opening && self.is_restart {
+            acks.read(1);
+        }
+        let first = acks.read(reply.spans().len());
+        if let Some(token) = reply.token() {
+            acks.place(Token::clone(token));
+        }
+        let shown = is_opening || !reply.spans().is_empty();
+        shown.then_some(first)
+    }
+
+    fn take(&mut self, reply: Reply, first: u64) -> Option<Reply> {
+        // The opening one tells the worker that the stream is open.
+        if self.replies == 1 || reply.is_large() {
+            return Some(reply);
+        }
+        let messages = reply.spans().len();
+        let bytes = reply.spans().iter().map(ExactSizeIterator::len).sum();
+        let Some(room) = self.queue.room_for(messages, bytes, &self.control.stop) else {
+            return Some(reply);
+        };
+        room.push(Events::shared(&self.source, reply, first));
+        None
     }
 }
 

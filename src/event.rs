@@ -106,17 +106,32 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Database and collection of the server's `ns` or `to`; empty where missing.
-pub(crate) fn namespace_parts(namespace: Document<'_>) -> (&[u8], &[u8]) {
-    let (mut database, mut collection) = Default::default();
-    for element in namespace.elements().flatten() {
-        match (element.key, element.value) {
-            (b"db", Value::String(text)) => database = text,
-            (b"coll", Value::String(text)) => collection = text,
-            _ => {}
+/// The server's `ns` or `to`.
+#[derive(Default)]
+pub(crate) struct Namespace<'a> {
+    /// Empty where missing, as is the collection.
+    pub(crate) database: &'a [u8],
+    pub(crate) collection: &'a [u8],
+    /// There is more in it, or it is damaged.
+    pub(crate) has_more: bool,
+}
+
+impl<'a> Namespace<'a> {
+    pub(crate) fn new(document: Document<'a>) -> Self {
+        let mut namespace = Self::default();
+        for item in document.elements() {
+            match item {
+                Ok(Element { key: b"db", value: Value::String(text), .. }) => {
+                    namespace.database = text
+                }
+                Ok(Element { key: b"coll", value: Value::String(text), .. }) => {
+                    namespace.collection = text;
+                }
+                _ => namespace.has_more = true,
+            }
         }
+        namespace
     }
-    (database, collection)
 }
 
 /// The operation type, or "" if there is none.
@@ -149,7 +164,7 @@ pub(crate) fn write_namespace(raw: &[u8], out: &mut String) {
     else {
         return;
     };
-    let (database, collection) = namespace_parts(namespace);
+    let Namespace { database, collection, .. } = Namespace::new(namespace);
     out.push_str(&String::from_utf8_lossy(database));
     if !collection.is_empty() {
         out.push('.');

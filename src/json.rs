@@ -21,8 +21,9 @@ use bson::Bson;
 
 use crate::decimal;
 use crate::element::{Document, Element, Elements, Malformed, Value};
-use crate::event::{self, Event, Field};
+use crate::event::{Event, Field, Namespace};
 use crate::paths;
+use crate::words;
 
 /// Which Extended JSON v2 values are written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -104,15 +105,19 @@ pub(crate) fn write_styled(out: &mut String, event: &[u8], style: Style) {
     append(out, event, style.mode, |writer| writer.styled(event, style));
 }
 
-/// Events, each on a line of its own that ends in a newline.
-pub(crate) fn lines<'a>(events: impl Iterator<Item = &'a [u8]> + Clone, style: Style) -> String {
-    let room = events.clone().map(|event| room_for(event, style.mode)).sum();
-    let mut writer = Writer { out: Vec::with_capacity(room), mode: style.mode, stack: Vec::new() };
+/// Events, each on a line of its own that ends in a newline: UTF-8, as it comes out of the [`Writer`].
+pub(crate) fn lines<'a>(
+    events: impl Iterator<Item = &'a [u8]> + Clone,
+    style: Style,
+    out: &mut Vec<u8>,
+) {
+    out.reserve(events.clone().map(|event| room_for(event, style.mode)).sum());
+    let mut writer = Writer { out: mem::take(out), mode: style.mode, stack: Vec::new() };
     for event in events {
         writer.styled(event, style);
         writer.out.push(b'\n');
     }
-    text(writer.out)
+    *out = writer.out;
 }
 
 /// A JSON array of texts.
@@ -170,8 +175,6 @@ fn describe(value: &Bson) -> &'static str {
     }
 }
 
-/// Writes as bytes and checks UTF-8 once at the end, which is cheaper than once a string.
-/// Damage cannot spread: every string stands between ASCII quotes, which no invalid sequence reaches across.
 fn append<'a>(
     out: &mut String,
     source: &[u8],
@@ -187,10 +190,7 @@ fn append<'a>(
     if in_place {
         *out = text(writer.out);
     } else {
-        match str::from_utf8(&writer.out) {
-            Ok(text) => out.push_str(text),
-            Err(_) => out.push_str(&String::from_utf8_lossy(&writer.out)),
-        }
+        out.push_str(&String::from_utf8_lossy(&writer.out));
     }
 }
 
@@ -204,7 +204,8 @@ fn room_for(source: &[u8], mode: ExtendedJson) -> usize {
     source.len().saturating_add(wrappers).saturating_add(FIXED_TEXT)
 }
 
-fn text(bytes: Vec<u8>) -> String {
+/// What a [`Writer`] has written.
+pub(crate) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
@@ -223,6 +224,7 @@ struct Frame<'a> {
     shape: Shape,
 }
 
+/// Writes UTF-8 only: of what comes from outside, text that is not ASCII is checked where it is written.
 struct Writer<'a> {
     out: Vec<u8>,
     mode: ExtendedJson,
@@ -321,16 +323,18 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn namespace(&mut self, namespace: Option<Document<'a>>) {
-        let (database, collection) = namespace.map(event::namespace_parts).unwrap_or_default();
+    fn namespace(&mut self, document: Option<Document<'a>>) {
+        let namespace = document.map(Namespace::new).unwrap_or_default();
         self.open();
         self.name(b"Database");
-        self.string(database);
+        self.string(namespace.database);
         self.name(b"Collection");
-        self.string(collection);
-        self.members(namespace, |element| {
-            !matches!((element.key, element.value), (b"db" | b"coll", Value::String(_)))
-        });
+        self.string(namespace.collection);
+        if namespace.has_more {
+            self.members(document, |element| {
+                !matches!((element.key, element.value), (b"db" | b"coll", Value::String(_)))
+            });
+        }
         self.close();
     }
 
@@ -347,7 +351,8 @@ impl<'a> Writer<'a> {
 
     /// Writes a document's fields into the object that is open.
     fn members(&mut self, document: Option<Document<'a>>, keep: impl Fn(&Element<'a>) -> bool) {
-        for item in document.into_iter().flat_map(Document::elements) {
+        let Some(document) = document else { return };
+        for item in document.elements() {
             match item {
                 Ok(element) if keep(&element) => self.member(&element),
                 Ok(_) => {}
@@ -357,7 +362,7 @@ impl<'a> Writer<'a> {
     }
 
     fn member(&mut self, element: &Element<'a>) {
-        self.key(element.key);
+        self.key(element);
         self.value(element.value);
     }
 
@@ -386,7 +391,7 @@ impl<'a> Writer<'a> {
                     }
                     match frame.shape {
                         Shape::Array => self.separate(),
-                        Shape::Object | Shape::Scope => self.key(element.key),
+                        Shape::Object | Shape::Scope => self.key(&element),
                     }
                     if let Some(inner) = self.begin(element.value) {
                         self.stack.push(mem::replace(&mut frame, inner));
@@ -433,19 +438,33 @@ impl<'a> Writer<'a> {
     }
 
     /// Only what has just been opened ends in a bracket that opens.
+    #[inline(always)]
     fn separate(&mut self) {
         if !matches!(self.out.last(), Some(b'{' | b'[') | None) {
             self.out.push(b',');
         }
     }
 
-    fn key(&mut self, key: &[u8]) {
+    #[inline(always)]
+    fn key(&mut self, element: &Element<'a>) {
         self.separate();
-        self.string(key);
-        self.out.push(b':');
+        match element.plain_key {
+            Some(bytes) => {
+                self.out.push(b'"');
+                let end = self.out.len() + element.key.len();
+                self.out.extend_from_slice(bytes);
+                self.out.truncate(end);
+                self.out.extend_from_slice(b"\":");
+            }
+            None => {
+                self.string(element.key);
+                self.out.push(b':');
+            }
+        }
     }
 
     /// A key of our own, which needs no escapes.
+    #[inline(always)]
     fn name(&mut self, name: &'static [u8]) {
         self.separate();
         self.out.push(b'"');
@@ -487,6 +506,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a value, or opens it and gives back what it holds.
+    // Values are large: inlined into the walk, they never travel through memory.
+    #[inline(always)]
     fn begin(&mut self, value: Value<'a>) -> Option<Frame<'a>> {
         let canonical = self.mode == ExtendedJson::Canonical;
         match value {
@@ -600,14 +621,15 @@ impl<'a> Writer<'a> {
             self.quoted_integer(b"{\"$date\":{\"$numberLong\":\"", millis);
             return self.close();
         }
-        let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
+        // Small numbers: they are quicker to divide.
+        let (days, in_day) = ((millis / 86_400_000) as u32, (millis % 86_400_000) as u32);
         let (year, month, day) = civil(days);
         let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
         let (second, fraction) = (in_day / 1_000 % 60, in_day % 1_000);
-        let [[c0, c1], [y0, y1], [m0, m1], [d0, d1]] =
-            [year / 100, year % 100, month, day].map(two_digits);
-        let [[h0, h1], [i0, i1], [s0, s1], [f1, f2]] =
-            [hour, minute, second, fraction % 100].map(two_digits);
+        let ([c0, c1], [y0, y1]) = (two_digits(year / 100), two_digits(year % 100));
+        let ([m0, m1], [d0, d1]) = (two_digits(month), two_digits(day));
+        let ([h0, h1], [i0, i1]) = (two_digits(hour), two_digits(minute));
+        let ([s0, s1], [f1, f2]) = (two_digits(second), two_digits(fraction % 100));
         let [_, f0] = two_digits(fraction / 100);
         let text =
             [c0, c1, y0, y1, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1];
@@ -639,24 +661,51 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Two digits for each byte.
+const HEX: [[u8; 2]; 256] = {
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [hex_digit(byte as u8 >> 4), hex_digit(byte as u8 & 15)];
+        byte += 1;
+    }
+    table
+};
+
+#[inline]
 fn hex<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
-    bytes.map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 15)])
+    let mut text = [[0; 2]; N];
+    for (digits, byte) in text.iter_mut().zip(bytes) {
+        *digits = HEX[usize::from(*byte)];
+    }
+    text
 }
 
-fn hex_digit(number: u8) -> u8 {
+const fn hex_digit(number: u8) -> u8 {
     number + if number < 10 { b'0' } else { b'a' - 10 }
 }
 
-fn two_digits(number: i64) -> [u8; 2] {
-    let digit = |number: i64| b'0' + (number % 10) as u8;
-    [digit(number / 10), digit(number)]
+const TWO_DIGITS: [[u8; 2]; 100] = {
+    let mut table = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        table[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
+    }
+    table
+};
+
+/// Of a number below 100.
+#[inline]
+fn two_digits(number: u32) -> [u8; 2] {
+    TWO_DIGITS.get(number as usize).copied().unwrap_or_default()
 }
 
 /// Year, month and day of a day counted from 1970-01-01, for days that are not before it.
-fn civil(days: i64) -> (i64, i64, i64) {
+fn civil(days: u32) -> (u32, u32, u32) {
     // Years that begin in March have their leap day last, which makes the months a straight line.
-    const FROM_MARCH_OF_YEAR_0: i64 = 719_468;
-    const DAYS_IN_400_YEARS: i64 = 146_097;
+    const FROM_MARCH_OF_YEAR_0: u32 = 719_468;
+    const DAYS_IN_400_YEARS: u32 = 146_097;
     let days = days + FROM_MARCH_OF_YEAR_0;
     let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -689,64 +738,85 @@ fn escape_of(byte: u8) -> u8 {
     ESCAPES[usize::from(byte)]
 }
 
-/// Appends the inside of a JSON string. Bytes above ASCII pass through as they are.
-#[inline]
+/// Appends the inside of a JSON string, with U+FFFD where the text is not UTF-8.
+#[inline(always)]
 fn escape(out: &mut Vec<u8>, text: &[u8]) {
-    if is_clean(text) {
-        out.extend_from_slice(text);
-    } else {
-        escape_slowly(out, text);
+    // Most texts are short. Two words that overlap are quicker than single bytes or a call of memcpy.
+    match text.len() {
+        0..4 if text.iter().all(|byte| byte.is_ascii() && escape_of(*byte) == 0) => {
+            out.extend(text)
+        }
+        4..8 => escape_ends(out, text, |first, last| {
+            let half = |end: &[u8; 4]| u64::from(u32::from_le_bytes(*end));
+            words::special(half(first) << 32 | half(last))
+        }),
+        8..=16 => escape_ends(out, text, |first, last| {
+            words::special(u64::from_le_bytes(*first)) | words::special(u64::from_le_bytes(*last))
+        }),
+        17.. if is_plain(text) => out.extend_from_slice(text),
+        _ => escape_special(out, text),
     }
 }
 
-/// Whether nothing must be escaped. Words that overlap, and so see some bytes twice, are quicker than single
-/// bytes, and most texts are short.
-#[inline]
-fn is_clean(text: &[u8]) -> bool {
-    if let Some(last) = text.last_chunk::<8>() {
-        let (words, _tail) = text.as_chunks::<8>();
-        let mut words = words.iter().chain([last]);
-        words.all(|word| must_escape(u64::from_le_bytes(*word)) == 0)
-    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        let word = u64::from(u32::from_le_bytes(*first)) << 32;
-        must_escape(word | u64::from(u32::from_le_bytes(*last))) == 0
-    } else {
-        text.iter().all(|&byte| escape_of(byte) == 0)
+/// For a text of N to 2 N bytes, of which `check` is told the first and the last N.
+#[inline(always)]
+fn escape_ends<const N: usize>(
+    out: &mut Vec<u8>,
+    text: &[u8],
+    check: impl Fn(&[u8; N], &[u8; N]) -> u64,
+) {
+    match (text.first_chunk(), text.last_chunk()) {
+        (Some(first), Some(last)) if check(first, last) == 0 => {
+            let end = out.len() + text.len();
+            out.extend_from_slice(first);
+            out.truncate(end - N);
+            out.extend_from_slice(last);
+        }
+        _ => escape_special(out, text),
     }
+}
+
+/// Whether a text of 8 bytes or more is ASCII with nothing to escape.
+#[inline]
+fn is_plain(text: &[u8]) -> bool {
+    let (words, _tail) = text.as_chunks::<8>();
+    let mut words = words.iter().chain(text.last_chunk::<8>());
+    words.all(|word| words::special(u64::from_le_bytes(*word)) == 0)
 }
 
 #[inline(never)]
-fn escape_slowly(out: &mut Vec<u8>, mut text: &[u8]) {
-    loop {
-        let clean = text.iter().position(|&byte| escape_of(byte) != 0);
-        let (clean, rest) =
-            text.split_at_checked(clean.unwrap_or(text.len())).unwrap_or((text, &[]));
+fn escape_special(out: &mut Vec<u8>, text: &[u8]) {
+    // The check alone is much quicker than the repair.
+    if str::from_utf8(text).is_err() {
+        return escape_special(out, String::from_utf8_lossy(text).as_bytes());
+    }
+    let mut text = text;
+    while let Some(position) = position_to_escape(text)
+        && let Some((clean, [byte, after @ ..])) = text.split_at_checked(position)
+    {
         out.extend_from_slice(clean);
-        let Some((&byte, after)) = rest.split_first() else {
-            return;
-        };
-        match escape_of(byte) {
-            b'u' => out.extend_from_slice(&[
-                b'\\',
-                b'u',
-                b'0',
-                b'0',
-                b'0' + (byte >> 4),
-                hex_digit(byte & 15),
-            ]),
+        match escape_of(*byte) {
+            b'u' => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(hex(&[*byte]).as_flattened());
+            }
             letter => out.extend_from_slice(&[b'\\', letter]),
         }
         text = after;
     }
+    out.extend_from_slice(text);
 }
 
-/// Not 0 if one of the eight bytes must be escaped.
-fn must_escape(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
-    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word;
-    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    (below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGH
+fn position_to_escape(text: &[u8]) -> Option<usize> {
+    let (words, tail) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let found = words::to_escape(u64::from_le_bytes(*word));
+        if found != 0 {
+            return Some(index * 8 + words::first(found));
+        }
+    }
+    let in_tail = tail.iter().position(|&byte| escape_of(byte) != 0)?;
+    Some(words.len() * 8 + in_tail)
 }
 
 #[cfg(test)]
@@ -768,6 +838,25 @@ mod tests {
                     escape(&mut json, text.as_bytes());
                     json.push(b'"');
                     assert_eq!(json, serde_json::to_vec(&text).expect("JSON"), "{text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_every_length_are_escaped_wherever_they_stand() {
+        for length in 1..40 {
+            for position in 0..length {
+                for special in ["x", "\"", "\\", "\n", "\u{1F}", "ü"] {
+                    let mut key = "k".repeat(length);
+                    key.replace_range(position..position + 1, special);
+                    // With nothing behind them, and with enough for a wide copy.
+                    for last in [doc! { &key: "" }, doc! { &key: "y".repeat(30), "z": &key }] {
+                        let mut text = String::new();
+                        let bytes = last.to_vec().expect("BSON");
+                        write_document(&mut text, &bytes, ExtendedJson::Relaxed);
+                        assert_eq!(text, serde_json::to_string(&last).expect("JSON"));
+                    }
                 }
             }
         }

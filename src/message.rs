@@ -389,12 +389,14 @@ pub(crate) fn json_of_token(token: &[u8]) -> String {
 pub struct Batch {
     pieces: Vec<Piece>,
     messages: OnceLock<Box<[Message]>>,
-    json_lines: OnceLock<Text>,
+    json_lines: OnceLock<String>,
+    json_lines_with_nul: OnceLock<Vec<u8>>,
 }
 
 impl Batch {
     pub(crate) fn new(pieces: Vec<Piece>) -> Self {
-        Self { pieces, messages: OnceLock::new(), json_lines: OnceLock::new() }
+        let (messages, json_lines, json_lines_with_nul) = Default::default();
+        Self { pieces, messages, json_lines, json_lines_with_nul }
     }
 
     /// How many messages it holds, at least one.
@@ -419,18 +421,30 @@ impl Batch {
 
     /// All messages as JSON, each followed by a newline.
     pub fn json_lines(&self) -> &str {
-        self.json_lines_text().as_str()
+        self.json_lines.get_or_init(|| json::text(self.make_json_lines()))
     }
 
-    pub(crate) fn json_lines_text(&self) -> &Text {
-        self.json_lines.get_or_init(|| {
-            // The workers of a buffer may have styles of their own.
-            let mut runs =
-                self.pieces.chunk_by(|a, b| a.events.source.style == b.events.source.style);
-            let mut text = runs.next().map(lines).unwrap_or_default();
-            runs.for_each(|run| text.push_str(&lines(run)));
-            Text::new(text)
+    /// [`json_lines`](Self::json_lines) with a NUL behind it, for C: that they are UTF-8 is not looked at again.
+    pub(crate) fn json_lines_with_nul(&self) -> &[u8] {
+        self.json_lines_with_nul.get_or_init(|| {
+            let mut lines = self.make_json_lines();
+            lines.push(0);
+            lines
         })
+    }
+
+    fn make_json_lines(&self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        // The workers of a buffer may have styles of their own.
+        for run in self.pieces.chunk_by(|a, b| a.events.source.style == b.events.source.style) {
+            let Some(Piece { events: first, .. }) = run.first() else { continue };
+            let style = first.source.style;
+            let events = run
+                .iter()
+                .flat_map(|Piece { events, range }| range.clone().map(|index| events.bson(index)));
+            json::lines(events, style, &mut lines);
+        }
+        lines
     }
 
     /// Acknowledges every message of the batch, see [`Message::ack`].
@@ -439,15 +453,6 @@ impl Batch {
             piece.events.ack(piece.range.clone());
         }
     }
-}
-
-/// The messages of pieces with the same style.
-fn lines(pieces: &[Piece]) -> String {
-    let Some(first) = pieces.first() else { return String::new() };
-    let events = pieces
-        .iter()
-        .flat_map(|Piece { events, range }| range.clone().map(|index| events.bson(index)));
-    json::lines(events, first.events.source.style)
 }
 
 impl std::fmt::Debug for Batch {

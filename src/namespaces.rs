@@ -64,30 +64,36 @@ impl Namespaces {
     /// them all: the drop of their database, and the `invalidate` without which the server would end
     /// the cursor unseen.
     ///
-    /// Servers look up plain fields much faster than they compare whole `ns` documents. Within one
-    /// database the cursor itself is of that database.
+    /// Servers look up plain fields much faster than they compare whole `ns` documents, and many names
+    /// faster in an expression (seen with 6.0.5). Within one database the cursor itself is of that database.
     pub(crate) fn stage(&self) -> Document {
-        let mut any = vec![doc! { "operationType": "invalidate" }];
+        // What most events meet stands first: the server looks no further.
+        let mut any = Vec::new();
+        let mut operations = vec!["invalidate"];
         for (database, collections) in &self.0 {
             if collections.contains("*") {
                 any.push(doc! { "ns.db": database });
                 any.push(doc! { "to.db": database });
                 continue;
             }
-            let names =
-                doc! { "$in": Vec::from_iter(collections.iter().map(|name| condition(name))) };
-            let mut conditions = [
-                doc! { "ns.coll": names.clone() },
-                doc! { "to.coll": names },
-                doc! { "operationType": "dropDatabase" },
-            ];
-            if self.database().is_none() {
-                for (condition, field) in conditions.iter_mut().zip(["ns.db", "to.db", "ns.db"]) {
-                    condition.insert(field, database);
-                }
+            let names = Vec::from_iter(collections.iter().map(|name| condition(name)));
+            let mut own = if names.iter().all(|name| name.as_str().is_some()) {
+                // Literally: a name may begin with a `$`, as a path of fields does.
+                doc! { "$expr": { "$in": ["$ns.coll", { "$literal": names.clone() }] } }
+            } else {
+                doc! { "ns.coll": { "$in": names.clone() } }
+            };
+            let mut renamed = doc! { "to.coll": { "$in": names } };
+            if self.database().is_some() {
+                operations.push("dropDatabase");
+            } else {
+                own.insert("ns.db", database);
+                renamed.insert("to.db", database);
+                any.push(doc! { "operationType": "dropDatabase", "ns.db": database });
             }
-            any.extend(conditions);
+            any.extend([own, renamed]);
         }
+        any.push(doc! { "operationType": { "$in": operations } });
         doc! { "$match": { "$or": any } }
     }
 }

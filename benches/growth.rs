@@ -1,7 +1,7 @@
 //! How what it costs grows: with the collections that are followed, on one cursor and on one each; with the
 //! consumers of a buffer; with the size of the documents. Each drains a history that was written before.
 //!
-//! `cargo bench --bench growth -- [--rounds 3] [--events 50000] [--json]`
+//! `cargo bench --bench growth -- [--rounds 5] [--events 50000] [--only collections,consumers,sizes] [--json]`
 
 mod support;
 
@@ -117,7 +117,7 @@ fn insert(set: &ReplicaSet, database: &str, collections: usize, events: usize, s
 
 fn main() {
     let Some(arguments) = Arguments::of_bench() else { return };
-    let rounds: usize = arguments.number("--rounds", 3).max(1);
+    let rounds: usize = arguments.number("--rounds", 5).max(1);
     let events: usize = arguments.number("--events", 50_000).max(1000);
     let mut report = Report { json: arguments.has("--json").then(Vec::new) };
     let set = ReplicaSet::builder().args(["--oplogSize", "3000"]).start().unwrap();
@@ -126,41 +126,50 @@ fn main() {
     };
     let repeat = |run: &dyn Fn() -> Run| -> Vec<Run> { (0..rounds).map(|_| run()).collect() };
 
-    report.heading("collections");
-    for collections in [1, 10, 50] {
-        let database = format!("collections{collections}");
-        let second = insert(&set, &database, collections, events, 200);
-        let names = || (0..collections).map(|number| format!("c{number:02}"));
-        let one = || vec![watch(&database, second).namespaces(names())];
-        let each = || names().map(|name| watch(&database, second).collection(name)).collect();
-        let one = repeat(&|| drain(&set, one(), 1, events));
-        let one = report.row(&format!("{collections}, on one cursor"), events, &one);
-        let each = repeat(&|| drain(&set, each(), 1, events));
-        let each = report.row(&format!("{collections}, a cursor each"), events, &each);
-        if report.json.is_none() {
-            println!(
-                "| one cursor is faster by, and costs the server | {:.1} × | | | | 1/{:.1} |",
-                each.0 / one.0,
-                each.1 / one.1
-            );
+    let only = arguments.text("--only").map(|only| only.split(',').collect::<Vec<_>>());
+    let is_wanted = |part: &str| only.as_ref().is_none_or(|only| only.contains(&part));
+
+    if is_wanted("collections") {
+        report.heading("collections");
+        for collections in [1, 10, 50] {
+            let database = format!("collections{collections}");
+            let second = insert(&set, &database, collections, events, 200);
+            let names = || (0..collections).map(|number| format!("c{number:02}"));
+            let one = || vec![watch(&database, second).namespaces(names())];
+            let each = || names().map(|name| watch(&database, second).collection(name)).collect();
+            let both = || (drain(&set, one(), 1, events), drain(&set, each(), 1, events));
+            let (one, each): (Vec<_>, Vec<_>) = (0..rounds).map(|_| both()).unzip();
+            let one = report.row(&format!("{collections}, on one cursor"), events, &one);
+            let each = report.row(&format!("{collections}, a cursor each"), events, &each);
+            if report.json.is_none() {
+                println!(
+                    "| one cursor is faster by, and costs the server | {:.1} × | | | | 1/{:.1} |",
+                    each.0 / one.0,
+                    each.1 / one.1
+                );
+            }
         }
     }
 
-    report.heading("consumers");
-    let second = insert(&set, "consumers", 1, events, 400);
-    for consumers in 1..=4 {
-        let watches = || vec![watch("consumers", second)];
-        let runs = repeat(&|| drain(&set, watches(), consumers, events));
-        report.row(&consumers.to_string(), events, &runs);
+    if is_wanted("consumers") {
+        report.heading("consumers");
+        let second = insert(&set, "consumers", 1, events, 400);
+        for consumers in 1..=4 {
+            let watches = || vec![watch("consumers", second)];
+            let runs = repeat(&|| drain(&set, watches(), consumers, events));
+            report.row(&consumers.to_string(), events, &runs);
+        }
     }
 
-    report.heading("bytes of a document");
-    for size in [100, 1_000, 10_000, 100_000, 1_000_000] {
-        let database = format!("size{size}");
-        let count = (200_000_000 / size).min(events);
-        let second = insert(&set, &database, 1, count, size);
-        let runs = repeat(&|| drain(&set, vec![watch(&database, second)], 1, count));
-        report.row(&size.to_string(), count, &runs);
+    if is_wanted("sizes") {
+        report.heading("bytes of a document");
+        for size in [100, 1_000, 10_000, 100_000, 1_000_000] {
+            let database = format!("size{size}");
+            let count = (200_000_000 / size).min(events);
+            let second = insert(&set, &database, 1, count, size);
+            let runs = repeat(&|| drain(&set, vec![watch(&database, second)], 1, count));
+            report.row(&size.to_string(), count, &runs);
+        }
     }
     if let Some(json) = report.json {
         println!("{:#}", serde_json::Value::Array(json));

@@ -1,7 +1,7 @@
 //! How long after the write an event is there, at 500 and 5,000 writes a second: mongostream from C with
 //! JSON, and libmongoc in a tight loop without, where its headers are installed; in rounds that take turns.
 //!
-//! `cargo bench --bench latency -- [--seconds 10] [--rounds 5] [--json]`
+//! `cargo bench --bench latency -- [--seconds 10] [--rounds 6] [--only 500,5000] [--json]`
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -69,7 +69,7 @@ fn measure(set: &ReplicaSet, program: &Path, collection: &str, rate: u32, second
 fn main() {
     let Some(arguments) = Arguments::of_bench() else { return };
     let seconds: u32 = arguments.number("--seconds", 10).max(1);
-    let rounds: usize = arguments.number("--rounds", 5).max(1);
+    let rounds: usize = arguments.number("--rounds", 6).max(1);
     let source = |name: &str| root().join("benches/latency").join(name);
     let mut programs: Vec<(&str, PathBuf)> =
         vec![("mongostream, C, JSON", c(&source("latency_mongostream.c"), None).unwrap())];
@@ -87,10 +87,19 @@ fn main() {
     if !arguments.has("--json") {
         println!("| | writes/s | p50 ms (min–max) | p99 ms (min–max) |\n|---|---|---|---|");
     }
+    let only = arguments.text("--only").map(|only| only.split(',').collect::<Vec<_>>());
     for rate in RATES {
+        if only.as_ref().is_some_and(|only| !only.contains(&rate.to_string().as_str())) {
+            continue;
+        }
         let mut runs: Vec<Vec<Run>> = vec![Vec::new(); programs.len()];
-        for _ in 0..rounds {
-            for ((_, program), runs) in programs.iter().zip(&mut runs) {
+        for round in 0..rounds {
+            let mut turns: Vec<_> = programs.iter().zip(&mut runs).collect();
+            // None is always the one behind a pause, or behind the other.
+            if round % 2 == 1 {
+                turns.reverse();
+            }
+            for ((_, program), runs) in turns {
                 runs.push(measure(&set, program, "latency", rate, seconds));
             }
         }

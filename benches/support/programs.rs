@@ -27,22 +27,27 @@ pub(crate) fn tool(command: &mut Command) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    // What cargo tells this program of its package looks to build scripts like a change.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text == "OUT_DIR"
+            || text.starts_with("CARGO_PKG_")
+            || text.starts_with("CARGO_MANIFEST_")
+        {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
 /// The directory of the optimised shared library, as users build it.
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        // What cargo tells this program of its package looks to build scripts like a change.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text == "OUT_DIR"
-                || text.starts_with("CARGO_PKG_")
-                || text.starts_with("CARGO_MANIFEST_")
-            {
-                cargo.env_remove(&name);
-            }
-        }
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let mut cargo = cargo();
         cargo
             .args(["build", "--release", "--lib", "--manifest-path"])
             .arg(root().join("Cargo.toml"));
@@ -87,6 +92,15 @@ pub(crate) fn go(source: &Path) -> Result<PathBuf, String> {
     go.env("CGO_LDFLAGS_ALLOW", ".*");
     tool(&mut go)?;
     Ok(program)
+}
+
+/// Builds a Rust program that has other dependencies, or other features of them, than this package.
+pub(crate) fn rust(source: &Path) -> Result<PathBuf, String> {
+    let target = scratch().join("rust");
+    let mut cargo = cargo();
+    cargo.args(["build", "--release", "--locked", "--quiet"]).current_dir(source);
+    tool(cargo.arg("--target-dir").arg(&target))?;
+    Ok(target.join("release").join(source.file_name().unwrap()))
 }
 
 /// Installs a Python package into the scratch directory; the directory for `PYTHONPATH`.

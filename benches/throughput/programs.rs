@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use ground::ReplicaSet;
 
-use crate::support::programs::{c, go, library, python_package, root};
+use crate::support::programs::{c, go, library, python_package, root, rust};
 use crate::support::{peak_memory, server_cpu};
 
 /// A program of the comparison.
@@ -87,6 +87,7 @@ pub(crate) fn all() -> Vec<Program> {
     let libmongoc = c(&clients().join("libmongoc.c"), Some("libmongoc-1.0"));
     let in_go = go(&clients().join("go_mongostream"));
     let go_library = go(&clients().join("go_library"));
+    let rust_driver = rust(&clients().join("rust_driver"));
     let pymongo = python_package("pymongo>=4.6,<5");
     let shared = library().join("libmongostream.so");
 
@@ -181,7 +182,20 @@ pub(crate) fn all() -> Vec<Program> {
             0,
             compiled(&go_library, &[]),
         ),
-        program("driver", "Rust driver, typed events, serde_json", other, 0, itself("driver", 0)),
+        program(
+            "driver",
+            "Rust driver as it comes (bson 2): typed events, serde_json",
+            other,
+            0,
+            compiled(&rust_driver, &[]),
+        ),
+        program(
+            "driver-bson-3",
+            "Rust driver, bson 3: typed events, serde_json",
+            other,
+            0,
+            itself("driver", 0),
+        ),
         program(
             "pymongo",
             "pymongo, json_util",

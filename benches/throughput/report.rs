@@ -73,7 +73,9 @@ pub(crate) fn promises(rows: &[Row]) -> Vec<(String, bool)> {
             at_least(&format!("throughput of {key} as part of the ceiling's"), part, bound);
         }
     }
-    for (key, bound) in [("go-library", 4.0), ("driver", 9.0), ("libmongoc-json", 12.0)] {
+    for (key, bound) in
+        [("go-library", 4.0), ("driver", 9.0), ("driver-bson-3", 9.0), ("libmongoc-json", 12.0)]
+    {
         for ours in ["rust", "c-lines"] {
             if let (Some(other), Some(ours_row)) = (row(rows, key), row(rows, ours)) {
                 let ratio =

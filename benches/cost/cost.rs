@@ -26,14 +26,14 @@ type Work = fn(&[Vec<u8>], usize);
 
 /// What is counted, and the instructions it takes an event.
 const WORK: [(&str, f64, Work); 4] = [
-    ("JSON, the server's event", 9_282.0, |events, rounds| {
+    ("JSON, the server's event", 8_927.0, |events, rounds| {
         let mut text = String::new();
         for event in events.iter().cycle().take(rounds * EVENTS) {
             text.clear();
             write_document(black_box(&mut text), event, ExtendedJson::Relaxed);
         }
     }),
-    ("JSON, oplog", 10_492.0, |events, rounds| {
+    ("JSON, oplog", 9_881.0, |events, rounds| {
         let mut text = String::new();
         for event in events.iter().cycle().take(rounds * EVENTS) {
             text.clear();

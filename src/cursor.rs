@@ -427,7 +427,7 @@ struct Reader<O> {
 impl<O: Observer> Reader<O> {
     async fn run(mut self) {
         let deployment = Arc::clone(&self.deployment);
-        // What is read is handed over before the next await: giving up loses nothing.
+        // What is not delivered was not read: giving up loses nothing.
         let last = deployment.while_server_is_there(self.read()).await;
         if let Err(error) = &last
             && let Some(server) = servers::deposed(error)

@@ -863,6 +863,31 @@ mod tests {
     }
 
     #[test]
+    fn only_utf_8_is_written_whatever_the_bytes_are() {
+        let event = doc! {
+            "_id": { "_data": "82" },
+            "operationType": "insert",
+            "ns": { "db": "dä", "coll": "c" },
+            "documentKey": { "_id": "ключ" },
+            "fullDocument": { "ab": "xyz", "note": "a text of more than sixteen bytes", "key of many bytes": "ü" },
+            "pattern": bson::Regex { pattern: "ö".try_into().expect("no NUL"), options: "im".try_into().expect("no NUL") },
+        };
+        let event = event.to_vec().expect("BSON");
+        for position in 0..event.len() {
+            for byte in [0x80, 0xC3, 0xE2, 0xFF] {
+                let mut damaged = event.clone();
+                damaged[position] = byte;
+                for format in [Format::Oplog, Format::Event] {
+                    let style = Style { format, mode: ExtendedJson::Relaxed, updated_paths: true };
+                    let mut lines = Vec::new();
+                    super::lines([damaged.as_slice()].into_iter(), style, &mut lines);
+                    assert!(str::from_utf8(&lines).is_ok(), "{byte:#x} at {position}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn days_are_counted_through_leap_years() {
         let mut expected = (1970, 1, 1);
         for day in 0..2_932_897 {

@@ -2,7 +2,7 @@
 //!
 //! glibc gives it back to the system as soon as twice the size of the largest piece ever freed lies free
 //! (mallopt(3), `M_MMAP_THRESHOLD`, "dynamic"), which two replies of the same size are. Taking it again for
-//! the next reply, page by page, costs as much as copying that reply twice.
+//! the next reply, page by page, was a tenth of a client's time with replies of 3 MB.
 
 use std::hint::black_box;
 

@@ -62,6 +62,33 @@ struct Rule {
     whose: Whose,
     /// Counts the rules, so that a connection knows which ones are older than itself.
     number: u64,
+    /// The numbers of the last cut of everybody, and of the consumer. A connection may learn of a cut
+    /// only after the next rule has replaced it.
+    cut: [u64; 2],
+}
+
+impl Rule {
+    const fn first() -> Self {
+        Self { trouble: Trouble::None, whose: Whose::Everybody, number: 0, cut: [0; 2] }
+    }
+
+    fn next(&self, trouble: Trouble, whose: Whose) -> Self {
+        let number = self.number + 1;
+        let [everybody, consumer] = self.cut;
+        let cut = match (trouble, whose) {
+            (Trouble::Cut, Whose::Everybody) => [number; 2],
+            (Trouble::Cut, Whose::Consumer) => [everybody, number],
+            _ => self.cut,
+        };
+        Self { trouble, whose, number, cut }
+    }
+
+    /// Whether it cuts a connection that is as old as the rule `born`.
+    fn cuts(&self, is_consumer: bool, born: u64) -> bool {
+        let is_now =
+            self.trouble == Trouble::Cut && (is_consumer || self.whose == Whose::Everybody);
+        is_now || self.cut[usize::from(is_consumer)] > born
+    }
 }
 
 #[derive(Default)]
@@ -100,8 +127,7 @@ impl Proxies {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let targets: Arc<Vec<OnceLock<String>>> =
             Arc::new((0..count).map(|_| OnceLock::new()).collect());
-        let (rule, _) =
-            watch::channel(Rule { trouble: Trouble::None, whose: Whose::Everybody, number: 0 });
+        let (rule, _) = watch::channel(Rule::first());
         let hits = Arc::new(Hits::default());
         let mut addresses = Vec::new();
         for index in 0..count {
@@ -130,7 +156,7 @@ impl Proxies {
 
     /// Makes trouble until the next call.
     pub fn make(&self, trouble: Trouble, whose: Whose) {
-        self.rule.send_modify(|rule| *rule = Rule { trouble, whose, number: rule.number + 1 });
+        self.rule.send_modify(|rule| *rule = rule.next(trouble, whose));
     }
 
     /// How often a trouble of this kind has met a connection (or bytes that it held back).
@@ -187,10 +213,7 @@ async fn serve(mut client: TcpStream, target: String, mut rules: Rules, hits: Ar
             tokio::try_join!(up.run(from_client, to_server), down.run(from_server, to_client))
         };
         let cut = async {
-            let meant = |rule: &Rule| {
-                rule.trouble == Trouble::Cut && (is_consumer || rule.whose == Whose::Everybody)
-            };
-            if rules.wait_for(meant).await.is_ok() {
+            if rules.wait_for(|rule| rule.cuts(is_consumer, born)).await.is_ok() {
                 hits.of(Trouble::Cut).fetch_add(1, Relaxed);
             }
         };
@@ -348,6 +371,19 @@ impl Pump {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_reaches_the_connections_that_were_there_even_when_it_is_over() {
+        let cut = Rule::first().next(Trouble::Cut, Whose::Consumer);
+        let over = cut.next(Trouble::None, Whose::Consumer);
+        assert!(cut.cuts(true, 0) && cut.cuts(true, 1), "and new ones while it lasts");
+        assert!(over.cuts(true, 0));
+        assert!(!over.cuts(true, 2), "a connection that came later");
+        assert!(!cut.cuts(false, 0) && !over.cuts(false, 0), "somebody else's");
+        let all = over.next(Trouble::Cut, Whose::Everybody).next(Trouble::None, Whose::Everybody);
+        assert!(all.cuts(false, 2) && all.cuts(true, 2));
+        assert!(!all.cuts(false, 4));
+    }
 
     #[test]
     fn the_middle_of_a_large_message_is_found_however_it_is_cut_up() {

@@ -1,4 +1,5 @@
-//! What every call from C passes: panics are caught, pointers and text are checked.
+//! What every call from C passes: panics are caught, pointers and text are checked. And the one call that
+//! goes the other way.
 
 use std::ffi::{CStr, c_char};
 use std::panic::AssertUnwindSafe;
@@ -175,4 +176,23 @@ pub(crate) unsafe fn lend_text(with_nul: &[u8], length: *mut usize) -> *const c_
     let text = with_nul.strip_suffix(&[0]).unwrap_or_default();
     // SAFETY: as the caller says. The NUL stands right behind the bytes that are lent.
     unsafe { lend_bytes(text, length) }.cast()
+}
+
+/// From now on `handler` runs in each child that `fork` makes, before `fork` returns there: whether the
+/// system has taken it. It must do nothing that is unsafe in a signal handler.
+#[cfg(unix)]
+pub(crate) fn on_fork(handler: extern "C" fn()) -> bool {
+    type Handler = Option<extern "C" fn()>;
+    unsafe extern "C" {
+        // The libc crate declares it for other systems only.
+        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> std::ffi::c_int;
+    }
+    // SAFETY: declared as POSIX does; the handler is a function of this library, for which the system
+    // forgets it when the library is unloaded.
+    unsafe { pthread_atfork(None, None, Some(handler)) == 0 }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn on_fork(_handler: extern "C" fn()) -> bool {
+    false
 }

@@ -4,8 +4,9 @@
 //! messages off the front piece. A channel cannot count messages and bytes inside its items, so the
 //! count stands beside it, under the lock that also keeps the front piece: the order of a worker's
 //! messages is the same for every consumer. Nobody waits while holding that lock. Consumers wait on
-//! `arrivals`, workers on `room`; both are channels of one signal, sent only when somebody waits, and
-//! passed on by the receiver while there is more than it could use.
+//! `arrivals`, workers on `room`; both are channels of one signal, sent only when somebody waits, behind
+//! the lock, which who is woken needs first, and passed on by the receiver while there is more than it
+//! could use.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -282,6 +283,7 @@ impl Room<'_> {
     pub(crate) fn push(mut self, events: Arc<Events>) {
         let range = 0..events.len();
         self.queue.add(&mut self.state, events, range, self.bytes);
+        self.queue.unlock(self.state);
     }
 }
 
@@ -315,6 +317,11 @@ struct State {
 impl State {
     fn is_empty(&self) -> bool {
         self.messages == 0 && self.failures == 0
+    }
+
+    /// Whether a consumer need not wait.
+    fn is_ready(&self) -> bool {
+        !self.is_empty() || self.is_ending()
     }
 
     fn is_finished(&self) -> bool {
@@ -385,7 +392,7 @@ impl Queue {
         state.forget_ended();
         state.running.push(Arc::clone(worker));
         state.fed = true;
-        self.show_level(&state);
+        self.unlock(state);
         Ok(())
     }
 
@@ -400,16 +407,14 @@ impl Queue {
             // Cannot fail: the receiver is in `self`.
             let _ = self.entries.0.send(Entry::Failure(failure));
         }
-        self.wake_consumer(&state);
-        self.show_level(&state);
+        self.unlock(state);
     }
 
     /// Takes [`attach`](Self::attach) back: the worker's thread could not be started.
     pub(crate) fn forget(&self, worker: &Arc<Control>) {
         let mut state = self.state();
         state.leave(worker);
-        self.wake_consumer(&state);
-        self.show_level(&state);
+        self.unlock(state);
     }
 
     /// Hands over all events, waiting for room as often as needed.
@@ -418,7 +423,7 @@ impl Queue {
         let mut state = self.state();
         loop {
             if state.closed || stop.is_open() {
-                self.wake_worker(&state);
+                self.unlock_with_room(state);
                 return Err(Stopped);
             }
             let (end, bytes) = self.admit(&state, events, at);
@@ -427,12 +432,12 @@ impl Queue {
                 at = end;
             }
             if at == events.len() {
-                self.wake_worker(&state);
+                self.unlock_with_room(state);
                 return Ok(());
             }
             state.count_waiting();
             state.waiting_workers += 1;
-            drop(state);
+            self.unlock(state);
             select! {
                 recv(self.room.1) -> _ => {}
                 recv(stop.opened()) -> _ => {}
@@ -459,8 +464,6 @@ impl Queue {
         state.high_water = state.high_water.max(state.messages);
         // Cannot fail: the receiver is in `self`.
         let _ = self.entries.0.send(Entry::Piece(Piece { events, range }));
-        self.wake_consumer(state);
-        self.show_level(state);
     }
 
     /// How far from `at` the events fit now, and their bytes.
@@ -486,12 +489,7 @@ impl Queue {
         loop {
             let taken = self.take_ready(&mut state, max.max(1));
             if taken.is_some() || state.is_finished() {
-                // What is left, the closing included, concerns the next consumer as well.
-                if !state.is_empty() || state.is_ending() {
-                    self.wake_consumer(&state);
-                }
-                self.wake_worker(&state);
-                self.show_level(&state);
+                self.unlock_with_room(state);
                 return taken.unwrap_or(Ok(Vec::new())).map(|pieces| match pieces.is_empty() {
                     true => Received::Closed,
                     false => Received::Some(pieces),
@@ -508,7 +506,7 @@ impl Queue {
             };
             state = self.state();
             state.waiting_consumers -= 1;
-            if !in_time && state.is_empty() && !state.is_ending() {
+            if !in_time && !state.is_ready() {
                 return Ok(Received::Timeout);
             }
         }
@@ -545,20 +543,26 @@ impl Queue {
         (!pieces.is_empty()).then_some(Ok(pieces))
     }
 
-    fn wake_consumer(&self, state: &State) {
-        if state.waiting_consumers > 0 {
+    /// To be called behind every change of what there is to take. A waiting consumer is woken while there
+    /// is something, the closing included: what one leaves concerns the next as well.
+    fn unlock(&self, state: MutexGuard<'_, State>) {
+        self.show_level(&state);
+        let wakes = state.waiting_consumers > 0 && state.is_ready();
+        drop(state);
+        if wakes {
             // Full: somebody is being woken already.
             let _ = self.arrivals.0.try_send(());
         }
     }
 
-    /// Workers go on when half of the buffer is free: a wakeup for each message would cost more
-    /// than the message.
-    fn wake_worker(&self, state: &State) {
-        if state.waiting_workers > 0
+    /// Lets a waiting worker go on as well. Workers go on when half of the buffer is free: a wakeup for
+    /// each message would cost more than the message.
+    fn unlock_with_room(&self, state: MutexGuard<'_, State>) {
+        let wakes = state.waiting_workers > 0
             && state.messages <= self.capacity / 2
-            && state.bytes <= self.max_bytes / 2
-        {
+            && state.bytes <= self.max_bytes / 2;
+        self.unlock(state);
+        if wakes {
             let _ = self.room.0.try_send(());
         }
     }
@@ -567,9 +571,9 @@ impl Queue {
         let workers = {
             let mut state = self.state();
             state.closed = true;
-            self.wake_consumer(&state);
-            self.show_level(&state);
-            state.running.clone()
+            let workers = state.running.clone();
+            self.unlock(state);
+            workers
         };
         for worker in workers {
             worker.stop();
@@ -625,7 +629,7 @@ impl Queue {
     fn show_level(&self, state: &State) {
         #[cfg(unix)]
         if let Some(wakeup) = self.wakeup.get() {
-            wakeup.show(!state.is_empty() || state.is_ending());
+            wakeup.show(state.is_ready());
         }
         #[cfg(not(unix))]
         let _ = state;

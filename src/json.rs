@@ -844,6 +844,18 @@ mod tests {
     }
 
     #[test]
+    fn doubles_read_back_to_the_last_digit() {
+        for number in (1..3000).map(|n| f64::from(n) / 7.0 * 1.1) {
+            for number in [number, -number, number * 1e-7, number * 1e20, number * 1e300] {
+                let document = doc! { "x": number }.to_vec().expect("BSON");
+                let mut text = String::new();
+                write_document(&mut text, &document, ExtendedJson::Relaxed);
+                assert_eq!(parse_document(&text), Ok(doc! { "x": number }), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn keys_of_every_length_are_escaped_wherever_they_stand() {
         for length in 1..40 {
             for position in 0..length {

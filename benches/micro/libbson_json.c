@@ -1,4 +1,5 @@
-/* libbson's JSON: a file of documents, rounds. Each round prints its nanoseconds a document. */
+/* libbson's JSON: a file of documents, rounds. Each round prints its nanoseconds a document; with no rounds
+   the JSON is printed, a line each. */
 #include <bson/bson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@ int main(int count, char **arguments) {
     rewind(file);
     uint8_t *bytes = malloc(size);
     if (!bytes || fread(bytes, 1, size, file) != (size_t)size) return 1;
-    for (long round = atol(arguments[2]); round > 0; round--) {
+    long rounds = atol(arguments[2]), round = 0;
+    do {
         double began = now();
         long documents = 0;
         for (long at = 0; at < size; documents++) {
@@ -29,11 +31,12 @@ int main(int count, char **arguments) {
             if (!bson_init_static(&document, bytes + at, BSON_UINT32_FROM_LE(length))) return 1;
             char *text = bson_as_relaxed_extended_json(&document, &written);
             if (!text) return 1;
+            if (!rounds) puts(text);
             bson_free(text);
             at += length;
         }
-        printf("%.1f\n", (now() - began) / documents);
-    }
+        if (rounds) printf("%.1f\n", (now() - began) / documents);
+    } while (++round < rounds);
     free(bytes);
     return 0;
 }

@@ -74,7 +74,7 @@ impl Rule {
 
     fn next(&self, trouble: Trouble, whose: Whose) -> Self {
         let number = self.number + 1;
-        let [everybody, consumer] = self.cut;
+        let [everybody, _] = self.cut;
         let cut = match (trouble, whose) {
             (Trouble::Cut, Whose::Everybody) => [number; 2],
             (Trouble::Cut, Whose::Consumer) => [everybody, number],

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::words;
+use crate::block::{self, Block};
 
 /// A place where the bytes stop being BSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,39 +22,62 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// The bytes of a document or array, its length prefix included; not yet known to be sound inside.
+/// A document or array, its length prefix included; not yet known to be sound inside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Document<'a> {
-    bytes: &'a [u8],
-    offset: usize,
+    /// From its beginning to the end of the outermost document.
+    ahead: &'a [u8],
+    length: usize,
+    /// The length of the outermost document.
+    outermost: usize,
 }
 
 impl<'a> Document<'a> {
     /// An outermost document.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, offset: 0 }
+        Self { ahead: bytes, length: bytes.len(), outermost: bytes.len() }
     }
 
     pub(crate) fn bytes(self) -> &'a [u8] {
-        self.bytes
+        self.ahead.get(..self.length).unwrap_or_default()
     }
 
+    #[inline(always)]
     pub(crate) fn elements(self) -> Elements<'a> {
-        let (declared, rest) = match self.bytes.split_first_chunk::<4>() {
-            Some((declared, rest)) => (Some(i32::from_le_bytes(*declared)), rest),
-            None => (None, [].as_slice()),
+        let (declared, ahead) = match self.ahead.split_first_chunk::<4>() {
+            Some((declared, ahead)) => (i32::from_le_bytes(*declared), ahead),
+            None => (0, [].as_slice()),
         };
+        let is_sized = usize::try_from(declared) == Ok(self.length);
         Elements {
-            rest,
-            end: self.offset.saturating_add(self.bytes.len()),
-            sized: declared.and_then(|n| usize::try_from(n).ok()) == Some(self.bytes.len()),
-            done: false,
+            ahead,
+            beyond: self.ahead.len().saturating_sub(self.length).min(ahead.len()),
+            outermost: self.outermost,
+            state: if is_sized { State::Sized } else { State::Unsized },
         }
+    }
+
+    /// Where it begins in the outermost document.
+    fn offset(self) -> usize {
+        self.outermost.saturating_sub(self.ahead.len())
     }
 
     /// Where it lies in the outermost document.
     pub(crate) fn span(self) -> Range<usize> {
-        self.offset..self.offset.saturating_add(self.bytes.len())
+        self.offset()..self.offset().saturating_add(self.length)
+    }
+
+    /// Where the value of the first element with this key stands, if that is before any damage.
+    #[inline(always)]
+    pub(crate) fn find(self, key: &[u8]) -> Option<Place> {
+        let mut elements = self.elements();
+        loop {
+            match elements.place()? {
+                Ok((head, place)) if head.key == key => return Some(place),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
     }
 
     /// The first element with this key that stands before any damage.
@@ -63,17 +86,31 @@ impl<'a> Document<'a> {
     }
 }
 
-/// How many bytes there are for a plain key.
-pub(crate) const PLAIN: usize = 16;
+/// The type byte of an element.
+// A whole word: what is copied along with a smaller field, the bytes behind it, takes long to read back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kind(usize);
+
+impl Kind {
+    pub(crate) const DOUBLE: Kind = Kind(0x01);
+    pub(crate) const STRING: Kind = Kind(0x02);
+    pub(crate) const DOCUMENT: Kind = Kind(0x03);
+    pub(crate) const ARRAY: Kind = Kind(0x04);
+    pub(crate) const OBJECT_ID: Kind = Kind(0x07);
+    pub(crate) const BOOLEAN: Kind = Kind(0x08);
+    pub(crate) const DATE_TIME: Kind = Kind(0x09);
+    pub(crate) const NULL: Kind = Kind(0x0A);
+    pub(crate) const INT32: Kind = Kind(0x10);
+    pub(crate) const TIMESTAMP: Kind = Kind(0x11);
+    pub(crate) const INT64: Kind = Kind(0x12);
+}
 
 /// One key and its value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Element<'a> {
+    pub(crate) kind: Kind,
     /// The key without its NUL; not necessarily UTF-8.
     pub(crate) key: &'a [u8],
-    /// The key with what follows it, if it is a short one in ASCII with nothing to escape in JSON: a copy of
-    /// all these bytes is quicker than one of the key.
-    pub(crate) plain_key: Option<&'a [u8; PLAIN]>,
     pub(crate) value: Value<'a>,
 }
 
@@ -103,21 +140,70 @@ pub(crate) enum Value<'a> {
     MaxKey,
 }
 
-impl Value<'_> {
-    /// Whether the value holds elements of its own.
-    pub(crate) fn is_nested(&self) -> bool {
-        matches!(self, Value::Document(_) | Value::Array(_) | Value::CodeWithScope { .. })
+/// What stands before a value.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) kind: Kind,
+    /// Without its NUL; not necessarily UTF-8.
+    pub(crate) key: &'a [u8],
+    /// A block that begins with the key and its NUL, if the key is short: a copy of all these bytes is quicker
+    /// than one of the key.
+    pub(crate) block: Option<&'a Block>,
+}
+
+/// Where a value stands: less to keep than the value.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Place {
+    kind: Kind,
+    offset: usize,
+}
+
+impl Place {
+    /// Whether there is one.
+    pub(crate) fn is_some(&self) -> bool {
+        self.kind != Kind::default()
+    }
+
+    /// The value there, of the document that it was found in, or of the one around that.
+    #[inline(always)]
+    pub(crate) fn value(self, outermost: &[u8]) -> Option<Value<'_>> {
+        self.elements(outermost).value_of(self.kind).ok()
+    }
+
+    /// Its type.
+    pub(crate) fn kind(self) -> Kind {
+        self.kind
+    }
+
+    /// Elements of which it is the value to be asked for.
+    #[inline(always)]
+    pub(crate) fn elements(self, outermost: &[u8]) -> Elements<'_> {
+        let ahead = outermost.get(self.offset..).unwrap_or_default();
+        Elements { ahead, beyond: 0, outermost: outermost.len(), state: State::Sized }
     }
 }
 
 /// The elements of one document, up to its end or the first damage, which comes as the last item.
-#[derive(Clone, Debug)]
+// No field that can be had from others: what a walk needs all the time should fit into registers.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Elements<'a> {
-    rest: &'a [u8],
-    end: usize,
+    /// What is left of the outermost document: looking at more of it at once is quicker.
+    ahead: &'a [u8],
+    /// How much of that is no longer this document's.
+    beyond: usize,
+    /// The length of the outermost document.
+    outermost: usize,
+    state: State,
+}
+
+// A whole word, see `Kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+enum State {
     /// The length prefix agrees with the bytes that are there.
-    sized: bool,
-    done: bool,
+    Sized,
+    Unsized,
+    Done,
 }
 
 impl<'a> Elements<'a> {
@@ -127,140 +213,203 @@ impl<'a> Elements<'a> {
 
     /// Makes the walk end here.
     pub(crate) fn stop(&mut self) {
-        self.done = true;
+        self.state = State::Done;
+        self.beyond = self.ahead.len();
     }
 
-    /// Where the next element begins.
+    /// Where the next element, or its value, begins.
     pub(crate) fn offset(&self) -> usize {
-        self.end.saturating_sub(self.rest.len())
+        self.outermost.saturating_sub(self.ahead.len())
     }
 
-    // Elements are large: inlined all the way down to `value`, they never travel through memory.
+    /// What is left of the document itself.
+    fn own(&self) -> &'a [u8] {
+        let length = self.ahead.len().saturating_sub(self.beyond);
+        self.ahead.get(..length).unwrap_or_default()
+    }
+
+    /// What stands before the next value, which is to be asked for before the next head.
+    // Inlined all the way, no value travels through memory.
     #[inline(always)]
-    fn advance(&mut self) -> Result<Option<Element<'a>>, &'static str> {
-        let mut input = Input { rest: self.rest, end: self.end };
-        let [kind] = *input.array::<1>()?;
-        if kind == 0 {
-            return if self.sized && input.rest.is_empty() {
-                Ok(None)
-            } else {
-                Err("document length that does not match its content")
-            };
+    pub(crate) fn head(&mut self) -> Option<Result<Head<'a>, Malformed>> {
+        if let Some([kind, key @ ..]) = self.ahead.first_chunk::<{ block::SIZE + 1 }>()
+            && *kind != 0
+            && let Some(key) = key.first_chunk::<{ block::SIZE }>()
+            && let Some(length) = block::nul(key)
+            && let Some(ahead) = self.ahead.get(length + 2..)
+            && ahead.len() >= self.beyond
+        {
+            self.ahead = ahead;
+            let (kind, block) = (Kind(usize::from(*kind)), Some(key));
+            return Some(Ok(Head { kind, key: key.get(..length)?, block }));
         }
-        let (key, plain_key) = input.key()?;
-        let value = input.value(kind)?;
-        self.rest = input.rest;
-        Ok(Some(Element { key, plain_key, value }))
-    }
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = Result<Element<'a>, Malformed>;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
+        if let ([0], State::Sized) = (self.own(), self.state) {
+            self.stop();
             return None;
         }
-        match self.advance() {
-            Ok(Some(element)) => Some(Ok(element)),
-            Ok(None) => {
-                self.done = true;
-                None
+        let (head, rest) = self.other_head();
+        *self = rest;
+        head
+    }
+
+    /// Any head, the end of the document and damage, and what is left behind it.
+    // Not by reference: what is not referred to need not be in memory.
+    #[inline(never)]
+    fn other_head(mut self) -> (Option<Result<Head<'a>, Malformed>>, Self) {
+        if self.state == State::Done {
+            return (None, self);
+        }
+        let offset = self.offset();
+        let head = match self.array() {
+            Ok([0]) => Err("document length that does not match its content"),
+            Ok([kind]) => self.c_string().map(|key| (Kind(usize::from(*kind)), key)),
+            Err(reason) => Err(reason),
+        };
+        let head = head.map(|(kind, key)| Head { kind, key, block: None });
+        if head.is_err() {
+            self.stop();
+        }
+        (Some(head.map_err(|reason| Malformed { offset, reason })), self)
+    }
+
+    /// The value behind a head.
+    #[inline(always)]
+    pub(crate) fn value(&mut self, head: &Head<'_>) -> Result<Value<'a>, Malformed> {
+        let mut behind = *self;
+        match behind.value_of(head.kind) {
+            Ok(value) => {
+                *self = behind;
+                Ok(value)
             }
-            Err(reason) => {
-                self.done = true;
-                let offset = self.offset();
-                Some(Err(Malformed { offset, reason }))
+            Err(reason) => Err(self.damaged(head, reason)),
+        }
+    }
+
+    /// Makes the walk end at the value behind a head.
+    #[inline(always)]
+    pub(crate) fn damaged(&mut self, head: &Head<'_>, reason: &'static str) -> Malformed {
+        // Type, key and NUL.
+        let offset = self.offset().saturating_sub(head.key.len() + 2);
+        self.stop();
+        Malformed { offset, reason }
+    }
+
+    /// The next element, whose value is only walked over.
+    #[inline(always)]
+    pub(crate) fn place(&mut self) -> Option<Result<(Head<'a>, Place), Malformed>> {
+        let head = match self.head()? {
+            Ok(head) => head,
+            Err(malformed) => return Some(Err(malformed)),
+        };
+        let place = Place { kind: head.kind, offset: self.offset() };
+        let mut behind = *self;
+        match behind.pass(head.kind) {
+            Ok(()) => {
+                *self = behind;
+                Some(Ok((head, place)))
+            }
+            Err(reason) => Some(Err(self.damaged(&head, reason))),
+        }
+    }
+
+    /// Walks over a value.
+    #[inline(always)]
+    fn pass(&mut self, kind: Kind) -> Result<(), &'static str> {
+        match kind {
+            Kind::STRING => self.string().map(drop),
+            Kind::DOCUMENT | Kind::ARRAY => self.document().map(drop),
+            Kind::DATE_TIME | Kind::TIMESTAMP => self.array::<8>().map(drop),
+            Kind::OBJECT_ID => self.array::<12>().map(drop),
+            _ => {
+                let behind;
+                (*self, behind) = self.pass_other(kind);
+                behind
             }
         }
     }
-}
 
-const CUT_OFF: &str = "document cut off";
-
-/// What is left to read, and the offset at which it ends.
-struct Input<'a> {
-    rest: &'a [u8],
-    end: usize,
-}
-
-impl<'a> Input<'a> {
-    #[inline]
-    fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], &'static str> {
-        let (head, rest) = self.rest.split_first_chunk().ok_or(CUT_OFF)?;
-        self.rest = rest;
-        Ok(head)
+    #[inline(never)]
+    fn pass_other(mut self, kind: Kind) -> (Self, Result<(), &'static str>) {
+        let value = self.value_of(kind).map(drop);
+        (self, value)
     }
 
-    #[inline]
+    /// A value of that size.
+    #[inline(always)]
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], &'static str> {
+        match self.ahead.split_first_chunk() {
+            Some((head, ahead)) if ahead.len() >= self.beyond => {
+                self.ahead = ahead;
+                Ok(head)
+            }
+            _ => Err(CUT_OFF),
+        }
+    }
+
+    #[inline(always)]
     fn bytes(&mut self, length: usize) -> Result<&'a [u8], &'static str> {
-        let (head, rest) = self.rest.split_at_checked(length).ok_or(CUT_OFF)?;
-        self.rest = rest;
-        Ok(head)
+        match self.ahead.split_at_checked(length) {
+            Some((head, ahead)) if ahead.len() >= self.beyond => {
+                self.ahead = ahead;
+                Ok(head)
+            }
+            _ => Err(CUT_OFF),
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn i32(&mut self) -> Result<i32, &'static str> {
         self.array().map(|bytes| i32::from_le_bytes(*bytes))
     }
 
-    #[inline]
+    #[inline(always)]
     fn i64(&mut self) -> Result<i64, &'static str> {
         self.array().map(|bytes| i64::from_le_bytes(*bytes))
     }
 
-    #[inline]
+    #[inline(always)]
     fn length(&mut self) -> Result<usize, &'static str> {
         usize::try_from(self.i32()?).map_err(|_| "negative length")
     }
 
-    /// A key, and the bytes of a plain one.
-    #[inline(always)]
-    fn key(&mut self) -> Result<(&'a [u8], Option<&'a [u8; PLAIN]>), &'static str> {
-        let plain = self.rest.first_chunk().and_then(|bytes| Some((bytes, plain_length(bytes)?)));
-        if let Some((bytes, length)) = plain
-            && let Some((key, [0, rest @ ..])) = self.rest.split_at_checked(length)
-        {
-            self.rest = rest;
-            return Ok((key, Some(bytes)));
-        }
-        Ok((self.c_string()?, None))
-    }
-
-    #[inline]
     fn c_string(&mut self) -> Result<&'a [u8], &'static str> {
-        let (text, rest) = self.rest.split_at_checked(nul_position(self.rest)).ok_or(CUT_OFF)?;
-        let (_nul, rest) = rest.split_first().ok_or(CUT_OFF)?;
-        self.rest = rest;
+        let text = self.bytes(nul_position(self.own()))?;
+        self.array::<1>()?;
         Ok(text)
     }
 
-    #[inline]
-    fn string(&mut self) -> Result<&'a [u8], &'static str> {
-        let length = self.length()?;
-        match self.bytes(length)?.split_last() {
-            Some((0, text)) => Ok(text),
+    /// A string, without its NUL.
+    #[inline(always)]
+    pub(crate) fn string(&mut self) -> Result<&'a [u8], &'static str> {
+        let mut behind = *self;
+        let length = behind.length()?;
+        match behind.bytes(length)?.split_last() {
+            Some((0, text)) => {
+                *self = behind;
+                Ok(text)
+            }
             _ => Err("string without its NUL"),
         }
     }
 
-    #[inline]
-    fn document(&mut self) -> Result<Document<'a>, &'static str> {
+    /// A document or an array.
+    #[inline(always)]
+    pub(crate) fn document(&mut self) -> Result<Document<'a>, &'static str> {
         const SMALLEST: usize = 5;
-        let offset = self.end.saturating_sub(self.rest.len());
-        let prefix = self.rest.first_chunk().ok_or(CUT_OFF)?;
+        let ahead = self.ahead;
+        let prefix = self.own().first_chunk().ok_or(CUT_OFF)?;
         let length = usize::try_from(i32::from_le_bytes(*prefix)).map_err(|_| "negative length")?;
         if length < SMALLEST {
             return Err("document shorter than an empty one");
         }
-        let bytes = self.bytes(length)?;
-        Ok(Document { bytes, offset })
+        self.bytes(length)?;
+        Ok(Document { ahead, length, outermost: self.outermost })
     }
 
+    /// A value of any type. What fails may have been read in part.
     #[inline(always)]
-    fn value(&mut self, kind: u8) -> Result<Value<'a>, &'static str> {
-        Ok(match kind {
+    pub(crate) fn value_of(&mut self, kind: Kind) -> Result<Value<'a>, &'static str> {
+        Ok(match kind.0 {
             0x01 => Value::Double(f64::from_le_bytes(*self.array()?)),
             0x02 => Value::String(self.string()?),
             0x03 => Value::Document(self.document()?),
@@ -301,35 +450,51 @@ impl<'a> Input<'a> {
         const PREFIX: usize = 4;
         const MISMATCH: &str = "code with scope whose length does not match its content";
         let length = self.length()?.checked_sub(PREFIX).ok_or(MISMATCH)?;
-        let bytes = self.bytes(length)?;
-        let mut inner = Input { rest: bytes, end: self.end.saturating_sub(self.rest.len()) };
+        let mut inner = *self;
+        self.bytes(length)?;
+        inner.beyond = self.ahead.len();
         let code = inner.string()?;
         let scope = inner.document()?;
-        if inner.rest.is_empty() { Ok(Value::CodeWithScope { code, scope }) } else { Err(MISMATCH) }
+        if inner.own().is_empty() {
+            Ok(Value::CodeWithScope { code, scope })
+        } else {
+            Err(MISMATCH)
+        }
     }
 }
 
-/// Where the first byte stands that is a NUL, or special in JSON.
-#[inline(always)]
-fn plain_length(bytes: &[u8; PLAIN]) -> Option<usize> {
-    let (words, _) = bytes.as_chunks::<8>();
-    let found = words.iter().map(|word| words::special(u64::from_le_bytes(*word)));
-    let (index, found) = found.enumerate().find(|(_, found)| *found != 0)?;
-    Some(index * 8 + words::first(found))
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<Element<'a>, Malformed>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let head = match self.head()? {
+            Ok(head) => head,
+            Err(malformed) => return Some(Err(malformed)),
+        };
+        match self.value(&head) {
+            Ok(value) => {
+                let Head { kind, key, .. } = head;
+                Some(Ok(Element { kind, key, value }))
+            }
+            Err(malformed) => Some(Err(malformed)),
+        }
+    }
 }
+
+const CUT_OFF: &str = "document cut off";
 
 /// Where the first NUL stands; the length if there is none.
 #[inline]
 fn nul_position(bytes: &[u8]) -> usize {
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let found = words::nuls(u64::from_le_bytes(*word));
-        if found != 0 {
-            return index * 8 + words::first(found);
-        }
+    let (blocks, tail) = bytes.as_chunks();
+    let mut found = blocks.iter().enumerate();
+    let in_blocks = found.find_map(|(index, block)| Some(index * block::SIZE + block::nul(block)?));
+    if let Some(position) = in_blocks {
+        return position;
     }
     let in_tail = tail.iter().position(|&byte| byte == 0);
-    words.len() * 8 + in_tail.unwrap_or(tail.len())
+    blocks.len() * block::SIZE + in_tail.unwrap_or(tail.len())
 }
 
 #[cfg(test)]

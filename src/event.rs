@@ -3,7 +3,7 @@
 //! A damaged event is not an error here. What stands before the damage is found, the rest counts as absent;
 //! the message's JSON is where the damage becomes visible.
 
-use crate::element::{Document, Element, Elements, Malformed, Value};
+use crate::element::{Document, Element, Elements, Head, Kind, Malformed, Place, Value};
 
 /// The top-level fields that have a place of their own in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,18 +27,18 @@ impl Field {
     const COUNT: usize = Field::Lsid as usize + 1;
 
     /// None for fields of newer servers, and for fields whose type is not the one that the name promises.
-    pub(crate) fn of(element: &Element<'_>) -> Option<Field> {
-        Some(match (element.key, &element.value) {
+    fn of(key: &[u8], kind: Kind) -> Option<Field> {
+        Some(match (key, kind) {
             (b"_id", _) => Field::ResumeToken,
-            (b"operationType", Value::String(_)) => Field::OperationType,
+            (b"operationType", Kind::STRING) => Field::OperationType,
             (b"clusterTime", _) => Field::ClusterTime,
             (b"wallTime", _) => Field::WallTime,
             (b"fullDocument", _) => Field::FullDocument,
             (b"fullDocumentBeforeChange", _) => Field::FullDocumentBeforeChange,
-            (b"ns", Value::Document(_)) => Field::Namespace,
-            (b"to", Value::Document(_)) => Field::To,
-            (b"documentKey", Value::Document(_)) => Field::DocumentKey,
-            (b"updateDescription", Value::Document(_)) => Field::UpdateDescription,
+            (b"ns", Kind::DOCUMENT) => Field::Namespace,
+            (b"to", Kind::DOCUMENT) => Field::To,
+            (b"documentKey", Kind::DOCUMENT) => Field::DocumentKey,
+            (b"updateDescription", Kind::DOCUMENT) => Field::UpdateDescription,
             (b"operationDescription", _) => Field::OperationDescription,
             (b"txnNumber", _) => Field::TxnNumber,
             (b"lsid", _) => Field::Lsid,
@@ -49,8 +49,8 @@ impl Field {
 
 /// A change event whose fields have been located, in whatever order the server sent them.
 pub(crate) struct Event<'a> {
-    raw: Document<'a>,
-    fields: [Option<Value<'a>>; Field::COUNT],
+    pub(crate) raw: &'a [u8],
+    fields: [Place; Field::COUNT],
     has_others: bool,
     /// Where the event's top level is damaged; nothing behind that place has been found.
     pub(crate) malformed: Option<Malformed>,
@@ -58,20 +58,13 @@ pub(crate) struct Event<'a> {
 
 impl<'a> Event<'a> {
     pub(crate) fn new(raw: &'a [u8]) -> Self {
-        let mut event = Event {
-            raw: Document::new(raw),
-            fields: [None; Field::COUNT],
-            has_others: false,
-            malformed: None,
-        };
-        for item in event.raw.elements() {
+        let fields = [Place::default(); Field::COUNT];
+        let mut event = Event { raw, fields, has_others: false, malformed: None };
+        let mut elements = Elements::new(raw);
+        while let Some(item) = elements.place() {
             match item {
-                Ok(element) => match Field::of(&element) {
-                    Some(field) => {
-                        if let Some(slot) = event.fields.get_mut(field as usize) {
-                            slot.get_or_insert(element.value);
-                        }
-                    }
+                Ok((head, place)) => match Field::of(head.key, head.kind) {
+                    Some(field) => event.keep(field, place),
                     None => event.has_others = true,
                 },
                 Err(malformed) => event.malformed = Some(malformed),
@@ -80,29 +73,44 @@ impl<'a> Event<'a> {
         event
     }
 
-    pub(crate) fn get(&self, field: Field) -> Option<Value<'a>> {
-        self.fields.get(field as usize).copied().flatten()
+    /// The first of a name counts.
+    #[inline(always)]
+    fn keep(&mut self, field: Field, place: Place) {
+        if let Some(slot) = self.fields.get_mut(field as usize)
+            && !slot.is_some()
+        {
+            *slot = place;
+        }
     }
 
+    /// Where the value of a field stands in [`raw`](Self::raw).
+    #[inline(always)]
+    pub(crate) fn place(&self, field: Field) -> Option<Place> {
+        self.fields.get(field as usize).copied().filter(Place::is_some)
+    }
+
+    #[inline(always)]
     pub(crate) fn text(&self, field: Field) -> Option<&'a [u8]> {
-        match self.get(field)? {
+        match self.place(field)?.value(self.raw)? {
             Value::String(text) => Some(text),
             _ => None,
         }
     }
 
+    #[inline(always)]
     pub(crate) fn document(&self, field: Field) -> Option<Document<'a>> {
-        match self.get(field)? {
+        match self.place(field)?.value(self.raw)? {
             Value::Document(document) => Some(document),
             _ => None,
         }
     }
 
     /// The fields without a place of their own, in the server's order.
-    pub(crate) fn others(&self) -> impl Iterator<Item = Element<'a>> {
+    pub(crate) fn others(&self) -> impl Iterator<Item = (Head<'a>, Place)> {
         // Rare enough that a second walk is cheaper than remembering them in the first.
-        let elements = self.has_others.then(|| self.raw.elements());
-        elements.into_iter().flatten().flatten().filter(|element| Field::of(element).is_none())
+        let mut elements = self.has_others.then(|| Elements::new(self.raw));
+        let all = std::iter::from_fn(move || elements.as_mut()?.place()?.ok());
+        all.filter(|(head, _)| Field::of(head.key, head.kind).is_none())
     }
 }
 
@@ -117,20 +125,34 @@ pub(crate) struct Namespace<'a> {
 }
 
 impl<'a> Namespace<'a> {
+    #[inline(always)]
     pub(crate) fn new(document: Document<'a>) -> Self {
         let mut namespace = Self::default();
-        for item in document.elements() {
-            match item {
-                Ok(Element { key: b"db", value: Value::String(text), .. }) => {
-                    namespace.database = text
+        let mut elements = document.elements();
+        while let Some(item) = elements.head() {
+            let text = match &item {
+                Ok(head) if Self::has(head) => elements.string().ok().map(|text| (head.key, text)),
+                _ => None,
+            };
+            match text {
+                Some((b"db", text)) => namespace.database = text,
+                Some((_, text)) => namespace.collection = text,
+                None => {
+                    namespace.has_more = true;
+                    if item.and_then(|head| elements.value(&head)).is_err() {
+                        break;
+                    }
                 }
-                Ok(Element { key: b"coll", value: Value::String(text), .. }) => {
-                    namespace.collection = text;
-                }
-                _ => namespace.has_more = true,
             }
         }
         namespace
+    }
+}
+
+impl Namespace<'_> {
+    /// Whether an element of the server's document is in it.
+    pub(crate) fn has(head: &Head<'_>) -> bool {
+        matches!((head.key, head.kind), (b"db" | b"coll", Kind::STRING))
     }
 }
 
@@ -147,7 +169,7 @@ pub(crate) fn operation(raw: &[u8]) -> &str {
 pub(crate) fn operation_with_nul(raw: &[u8]) -> Option<&[u8]> {
     let mut elements = Elements::new(raw);
     let text = elements.by_ref().map_while(Result::ok).find_map(|element| {
-        match (Field::of(&element)?, element.value) {
+        match (Field::of(element.key, element.kind)?, element.value) {
             (Field::OperationType, Value::String(text)) => Some(text),
             _ => None,
         }
@@ -216,7 +238,8 @@ pub(crate) fn is_invalidate(raw: &[u8]) -> bool {
 
 // Stops at the field: servers put the token first and the operation type right behind it.
 fn find(raw: &[u8], field: Field) -> Option<Element<'_>> {
-    Elements::new(raw).map_while(Result::ok).find(|element| Field::of(element) == Some(field))
+    let mut elements = Elements::new(raw).map_while(Result::ok);
+    elements.find(|element| Field::of(element.key, element.kind) == Some(field))
 }
 
 #[cfg(test)]

@@ -48,11 +48,11 @@
 //! `watch` → `client` → `cursor` → `stream` → `buffer` → `message` → [`json`].
 
 mod ack;
+mod block;
 mod buffer;
 mod checkpoint;
 mod client;
 mod cursor;
-mod decimal;
 mod element;
 mod error;
 mod event;
@@ -81,7 +81,6 @@ mod uri;
 #[cfg(unix)]
 mod wakeup;
 mod watch;
-mod words;
 mod worker;
 
 #[allow(unsafe_code)]

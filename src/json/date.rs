@@ -1,0 +1,119 @@
+//! Dates as ISO 8601 text.
+
+use super::out::Room;
+
+/// The year that is too long for it.
+const YEAR_10000: i64 = 253_402_300_800_000;
+
+/// A date from 1970 to the year 9999, in parts.
+pub(super) struct Date {
+    year: u32,
+    month: u32,
+    day: u32,
+    /// Milliseconds.
+    in_day: u32,
+}
+
+impl Date {
+    /// Of milliseconds since 1970.
+    #[inline(always)]
+    pub(super) fn of(millis: i64) -> Option<Self> {
+        if !(0..YEAR_10000).contains(&millis) {
+            return None;
+        }
+        // Small numbers: they are quicker to divide.
+        let (days, in_day) = ((millis / 86_400_000) as u32, (millis % 86_400_000) as u32);
+        let (year, month, day) = civil(days);
+        Some(Self { year, month, day, in_day })
+    }
+
+    /// Puts `{"$date":"2023-11-14T22:13:20.123Z"},` there, without the fraction where that is 0, and tells
+    /// how much that is.
+    // Straight to its place: what is written in small pieces takes long to read back as a whole.
+    #[inline(always)]
+    pub(super) fn put(&self, room: &mut Room) -> usize {
+        let Self { year, month, day, in_day } = *self;
+        let (hour, in_hour) = (in_day / 3_600_000, in_day % 3_600_000);
+        let (minute, in_minute) = (in_hour / 60_000, in_hour % 60_000);
+        let (second, fraction) = (in_minute / 1_000, in_minute % 1_000);
+        const TEXT: [u8; 37] = *b"{\"$date\":\"yyyy-mm-ddThh:ii:ss.fffZ\"},";
+        if let Some(room) = room.first_chunk_mut() {
+            *room = TEXT;
+        }
+        let mut put = |at: usize, number: u32| [room[at], room[at + 1]] = two_digits(number);
+        put(10, year / 100);
+        put(12, year % 100);
+        put(15, month);
+        put(18, day);
+        put(21, hour);
+        put(24, minute);
+        put(27, second);
+        if fraction == 0 {
+            [room[29], room[30], room[31], room[32]] = *b"Z\"},";
+            return 33;
+        }
+        put(31, fraction % 100);
+        room[30] = b'0' + (fraction / 100) as u8;
+        TEXT.len()
+    }
+}
+
+/// Of a number below 100.
+#[inline(always)]
+fn two_digits(number: u32) -> [u8; 2] {
+    /// A power of two of them: a number that is cut to its bits needs no check.
+    const TWO_DIGITS: [[u8; 2]; 128] = {
+        let mut table = [[b'0'; 2]; 128];
+        let mut number = 0;
+        while number < 100 {
+            table[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+            number += 1;
+        }
+        table
+    };
+    TWO_DIGITS[number as usize & 127]
+}
+
+/// Year, month and day of a day counted from 1970-01-01, for days that are not before it.
+fn civil(days: u32) -> (u32, u32, u32) {
+    // Years that begin in March have their leap day last, which makes the months a straight line.
+    const FROM_MARCH_OF_YEAR_0: u32 = 719_468;
+    const DAYS_IN_400_YEARS: u32 = 146_097;
+    let days = days + FROM_MARCH_OF_YEAR_0;
+    let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (400 * era + year + next_year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted_through_leap_years() {
+        let mut expected = (1970, 1, 1);
+        for day in 0..2_932_897 {
+            assert_eq!(civil(day), expected, "day {day}");
+            let (year, month, date) = expected;
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let length = match month {
+                2 if leap => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            expected = if date < length {
+                (year, month, date + 1)
+            } else if month < 12 {
+                (year, month + 1, 1)
+            } else {
+                (year + 1, 1, 1)
+            };
+        }
+        assert_eq!(expected, (10_000, 1, 1));
+    }
+}

@@ -1,0 +1,488 @@
+//! Where JSON is written: plain text, quoted text, numbers.
+//!
+//! Text goes into room that is already there, in copies of a fixed size of which only a part may count:
+//! what is written next replaces the rest. That is quicker than a copy of each text's own size.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::block::{self, Block};
+
+/// Room for a plain key, its quotes and its colon.
+const KEY: usize = block::SIZE + 3;
+
+/// Room for a value of most types, and the comma behind it.
+pub(super) type Room = [u8; ROOM];
+const ROOM: usize = 48;
+
+/// The key of a member.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'a> {
+    pub(super) text: &'a [u8],
+    /// A block that begins with it, if it is short and needs no escapes.
+    pub(super) plain: Option<&'a Block>,
+    /// False for an element of an array, whose key is left out.
+    pub(super) is_named: bool,
+}
+
+impl Key<'_> {
+    /// No key, or one that is written already.
+    pub(super) const NONE: Self =
+        Self { text: &[], plain: Some(&[0; block::SIZE]), is_named: false };
+}
+
+/// UTF-8 under way: of what comes from outside, text that is not ASCII is checked before it is written.
+pub(super) struct Out {
+    /// Behind `at` there is room.
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Out {
+    /// Appends to `bytes`, which will probably need so many more.
+    pub(super) fn new(mut bytes: Vec<u8>, more: usize) -> Self {
+        bytes.reserve(more);
+        let at = bytes.len();
+        Self { bytes, at }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.at);
+        self.bytes
+    }
+
+    /// How much is written.
+    pub(super) fn len(&self) -> usize {
+        self.at
+    }
+
+    /// Takes back what was written behind that length.
+    pub(super) fn truncate(&mut self, length: usize) {
+        self.at = self.at.min(length);
+    }
+
+    /// Lets `write` put something into N bytes, and tell how many of them count.
+    #[inline(always)]
+    pub(super) fn write<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) {
+        loop {
+            if let Some(room) = self.bytes.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+                self.at += write(room);
+                return;
+            }
+            self.make_room(N);
+        }
+    }
+
+    /// Makes room for that many bytes, and for more that will come.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, length: usize) {
+        // Not all at once: it should still be in the processor's nearest cache when it is written.
+        const MORE: usize = 1024;
+        self.bytes.truncate(self.at);
+        self.bytes.reserve(length);
+        let end = self.bytes.capacity().min(self.at.saturating_add(length.saturating_add(MORE)));
+        self.bytes.resize(end, 0);
+    }
+
+    /// Text that needs no escapes.
+    #[inline(always)]
+    pub(super) fn put<const N: usize>(&mut self, text: &[u8; N]) {
+        self.write(|room: &mut [u8; N]| {
+            *room = *text;
+            N
+        });
+    }
+
+    /// The beginning of text that needs no escapes.
+    #[inline(always)]
+    pub(super) fn put_first<const N: usize>(&mut self, text: &[u8; N], length: usize) {
+        self.write(|room| {
+            *room = *text;
+            length
+        });
+    }
+
+    /// Text of any length that needs no escapes.
+    #[inline(always)]
+    pub(super) fn text(&mut self, text: &[u8]) {
+        if text.len() <= SHORT {
+            self.write(|room: &mut [u8; SHORT]| put_short(room, text));
+        } else {
+            self.other_text(text);
+        }
+    }
+
+    fn other_text(&mut self, text: &[u8]) {
+        let room = self.bytes.get_mut(self.at..).and_then(|room| room.get_mut(..text.len()));
+        match room {
+            Some(room) => room.copy_from_slice(text),
+            None => {
+                self.bytes.truncate(self.at);
+                self.bytes.extend_from_slice(text);
+            }
+        }
+        self.at += text.len();
+    }
+
+    /// What is written there, once more.
+    pub(super) fn repeat(&mut self, written: Range<usize>) {
+        let length = written.len();
+        if self.bytes.len().saturating_sub(self.at) < length {
+            self.make_room(length);
+        }
+        self.bytes.copy_within(written, self.at);
+        self.at += length;
+    }
+
+    /// A member, or an element without its key, and a value that fits into the room.
+    #[inline(always)]
+    pub(super) fn member(&mut self, key: Key<'_>, value: impl FnOnce(&mut Room) -> usize) {
+        let (key, block) = match key.plain {
+            Some(block) => (key, block),
+            None => {
+                self.other_key(key.text, key.is_named);
+                (Key::NONE, &[0; block::SIZE])
+            }
+        };
+        self.member_with(key, block, value);
+    }
+
+    #[inline(always)]
+    fn member_with(&mut self, key: Key<'_>, block: &Block, value: impl FnOnce(&mut Room) -> usize) {
+        self.write(|room: &mut [u8; KEY + ROOM]| {
+            // Of a block, one byte at least is not the key's.
+            let length = key.text.len() & (block::SIZE - 1);
+            let [quote, inside @ ..] = &mut *room;
+            *quote = b'"';
+            if let Some(room) = inside.first_chunk_mut() {
+                *room = *block;
+            }
+            inside[length] = b'"';
+            inside[length + 1] = b':';
+            let start = if key.is_named { length + 3 } else { 0 };
+            let room = room.get_mut(start..).and_then(<[u8]>::first_chunk_mut);
+            start + room.map_or(0, value)
+        });
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn other_key(&mut self, text: &[u8], is_named: bool) {
+        if is_named {
+            self.quoted(text, b':');
+        }
+    }
+
+    /// `"text"`, and a byte behind it.
+    #[inline(always)]
+    pub(super) fn quoted(&mut self, text: &[u8], behind: u8) {
+        // Most texts are short.
+        match text.len() {
+            0 => return self.put(&[b'"', b'"', behind]),
+            1..4 => {
+                let few @ [first, middle, last] = few(text);
+                let word = u64::from_le_bytes([first, middle, last, b' ', b' ', b' ', b' ', b' ']);
+                if !block::special(&block_of(word, word)).is_some() {
+                    return self.write(|room: &mut [u8; 6]| {
+                        let [quote, inside @ ..] = room;
+                        *quote = b'"';
+                        put_few(inside, few, text.len());
+                        if let Some([quote, last, ..]) = inside.get_mut(text.len()..) {
+                            *quote = b'"';
+                            *last = behind;
+                        }
+                        text.len() + 3
+                    });
+                }
+            }
+            4..8 => {
+                if let Some(ends @ (first, last)) = ends::<4>(text) {
+                    let half = |end: &[u8; 4]| u64::from(u32::from_le_bytes(*end));
+                    let both = half(first) << 32 | half(last);
+                    if !block::special(&block_of(both, both)).is_some() {
+                        return self.quoted_ends::<4, 11>(ends, text.len(), behind);
+                    }
+                }
+            }
+            8..=16 => {
+                if let Some(ends @ (first, last)) = ends::<8>(text) {
+                    let block = block_of(u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+                    if !block::special(&block).is_some() {
+                        return self.quoted_ends::<8, 19>(ends, text.len(), behind);
+                    }
+                }
+            }
+            17..=32 => {
+                if let Some(ends @ (first, last)) = ends::<16>(text) {
+                    let is_special =
+                        block::special(first).is_some() || block::special(last).is_some();
+                    if !is_special {
+                        return self.quoted_ends::<16, 35>(ends, text.len(), behind);
+                    }
+                }
+            }
+            33.. if block::of(text).all(|block| !block::special(block).is_some()) => {
+                self.put(b"\"");
+                self.other_text(text);
+                return self.put(&[b'"', behind]);
+            }
+            _ => {}
+        }
+        self.quoted_special(text, behind);
+    }
+
+    /// ALL is 2 N and 3.
+    #[inline(always)]
+    fn quoted_ends<const N: usize, const ALL: usize>(
+        &mut self,
+        ends: Ends<'_, N>,
+        length: usize,
+        behind: u8,
+    ) {
+        self.write(|room: &mut [u8; ALL]| {
+            let [quote, inside @ ..] = room.as_mut_slice() else { return 0 };
+            *quote = b'"';
+            put_ends(inside, ends, length);
+            if let Some([quote, last, ..]) = inside.get_mut(length..) {
+                *quote = b'"';
+                *last = behind;
+            }
+            length + 3
+        });
+    }
+
+    #[inline(never)]
+    fn quoted_special(&mut self, text: &[u8], behind: u8) {
+        self.put(b"\"");
+        // The check alone is much quicker than the repair.
+        if text.is_ascii() || str::from_utf8(text).is_ok() {
+            self.escaped(text);
+        } else {
+            self.escaped(String::from_utf8_lossy(text).as_bytes());
+        }
+        self.put(&[b'"', behind]);
+    }
+
+    fn escaped(&mut self, text: &[u8]) {
+        let mut written = 0;
+        let mut escape = |at: usize| {
+            let Some(byte) = text.get(at) else { return };
+            self.part(text, written..at);
+            let (escape, length) = &ESCAPES[usize::from(*byte)];
+            self.put_first(escape, *length);
+            written = at + 1;
+        };
+        let (blocks, tail) = text.as_chunks();
+        for (index, block) in blocks.iter().enumerate() {
+            for place in block::to_escape(block) {
+                escape(index * block::SIZE + place);
+            }
+        }
+        for place in block::to_escape(&padded(tail)) {
+            escape(blocks.len() * block::SIZE + place);
+        }
+        self.part(text, written..text.len());
+    }
+
+    /// A part of a text that needs no escapes.
+    #[inline(always)]
+    fn part(&mut self, text: &[u8], part: Range<usize>) {
+        match text.get(part.start..).and_then(<[u8]>::first_chunk::<{ block::SIZE }>) {
+            Some(block) if part.len() <= block::SIZE => self.put_first(block, part.len()),
+            _ => self.text(text.get(part).unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn integer(&mut self, number: impl itoa::Integer) {
+        self.write(|room: &mut [u8; SHORT]| put_integer(room, number));
+    }
+
+    /// Up to 16 bytes as hexadecimal digits.
+    #[inline(always)]
+    pub(super) fn hex<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.write(|room: &mut [u8; 32]| put_hex(room, bytes));
+    }
+
+    /// Closes an object or array. The comma behind its last member goes, one behind itself comes.
+    #[inline(always)]
+    pub(super) fn close(&mut self, bracket: u8) {
+        self.drop_comma();
+        self.put(&[bracket, b',']);
+    }
+
+    /// Only a member ends in a comma.
+    #[inline(always)]
+    pub(super) fn drop_comma(&mut self) {
+        if let Some(last) = self.at.checked_sub(1)
+            && self.bytes.get(last) == Some(&b',')
+        {
+            self.at = last;
+        }
+    }
+}
+
+impl fmt::Write for Out {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// A text of N to 2 N bytes as two pieces of a fixed size, which overlap.
+type Ends<'a, const N: usize> = (&'a [u8; N], &'a [u8; N]);
+
+#[inline(always)]
+fn ends<const N: usize>(text: &[u8]) -> Option<Ends<'_, N>> {
+    Some((text.first_chunk()?, text.last_chunk()?))
+}
+
+/// Puts both in their places of a text of that length.
+#[inline(always)]
+fn put_ends<const N: usize>(room: &mut [u8], (first, last): Ends<'_, N>, length: usize) {
+    if let Some(room) = room.first_chunk_mut() {
+        *room = *first;
+    }
+    let room = length.checked_sub(N).and_then(|start| room.get_mut(start..));
+    if let Some(room) = room.and_then(<[u8]>::first_chunk_mut) {
+        *room = *last;
+    }
+}
+
+/// A text of up to that length is put as two pieces of a fixed size.
+pub(super) const SHORT: usize = 32;
+
+/// Puts a short text at the beginning of the room, and tells its length.
+#[inline(always)]
+pub(super) fn put_short<const N: usize>(room: &mut [u8; N], text: &[u8]) -> usize {
+    const { assert!(N >= SHORT) };
+    let length = text.len();
+    match length {
+        0 => {}
+        1..4 => put_few(room, few(text), length),
+        4..8 => put_both::<4>(room, text),
+        8..=16 => put_both::<8>(room, text),
+        17..=SHORT => put_both::<16>(room, text),
+        _ => return 0,
+    }
+    length
+}
+
+#[inline(always)]
+fn put_both<const N: usize>(room: &mut [u8], text: &[u8]) {
+    if let Some(ends) = ends::<N>(text) {
+        put_ends(room, ends, text.len());
+    }
+}
+
+/// Puts a number there, and tells its length.
+#[inline(always)]
+pub(super) fn put_integer<const N: usize>(room: &mut [u8; N], number: impl itoa::Integer) -> usize {
+    put_short(room, itoa::Buffer::new().format(number).as_bytes())
+}
+
+/// Puts bytes as hexadecimal digits, and tells how many.
+#[inline(always)]
+pub(super) fn put_hex<const N: usize>(room: &mut [u8], bytes: &[u8; N]) -> usize {
+    let (pairs, _) = room.as_chunks_mut();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
+    }
+    2 * N
+}
+
+/// The first, the middle and the last byte of a text of one to three.
+#[inline(always)]
+fn few(text: &[u8]) -> [u8; 3] {
+    let byte = |index: usize| text.get(index).copied().unwrap_or_default();
+    [byte(0), byte(text.len() / 2), byte(text.len().saturating_sub(1))]
+}
+
+/// Puts them in their places of a text of that length.
+#[inline(always)]
+fn put_few(room: &mut [u8], [first, middle, last]: [u8; 3], length: usize) {
+    for (index, byte) in [(0, first), (length / 2, middle), (length - 1, last)] {
+        if let Some(room) = room.get_mut(index) {
+            *room = byte;
+        }
+    }
+}
+
+/// Two halves as one block; of quarters, each stands there twice.
+#[inline(always)]
+fn block_of(first: u64, last: u64) -> Block {
+    let mut block = [0; block::SIZE];
+    let (halves, _) = block.as_chunks_mut();
+    for (half, word) in halves.iter_mut().zip([first, last]) {
+        *half = word.to_le_bytes();
+    }
+    block
+}
+
+/// Text that is shorter than a block, with spaces behind it.
+#[inline(always)]
+fn padded(text: &[u8]) -> Block {
+    let mut block = [b' '; block::SIZE];
+    match text.len() {
+        1..4 => put_few(&mut block, few(text), text.len()),
+        4..8 => put_both::<4>(&mut block, text),
+        _ => put_both::<8>(&mut block, text),
+    }
+    block
+}
+
+const fn hex_digit(number: u8) -> u8 {
+    number + if number < 10 { b'0' } else { b'a' - 10 }
+}
+
+/// What stands for a byte inside of a JSON string, and its length.
+const ESCAPES: [([u8; 6], usize); 256] = {
+    let mut table = [([0; 6], 0); 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let low = byte as u8;
+        let letter = match low {
+            0x08 => b'b',
+            b'\t' => b't',
+            b'\n' => b'n',
+            0x0C => b'f',
+            b'\r' => b'r',
+            b'"' | b'\\' => low,
+            _ => 0,
+        };
+        table[byte] = if letter != 0 {
+            ([b'\\', letter, 0, 0, 0, 0], 2)
+        } else if low < b' ' {
+            ([b'\\', b'u', b'0', b'0', hex_digit(low >> 4), hex_digit(low & 15)], 6)
+        } else {
+            ([low, 0, 0, 0, 0, 0], 1)
+        };
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_read_back_at_every_position_of_a_text() {
+        for length in 0..70 {
+            for position in 0..length {
+                for special in (0..0x30).chain([0x5B, 0x5C, 0x5D, 0x7E, 0x7F]) {
+                    let mut text = vec![b'x'; length];
+                    if let Some(byte) = text.get_mut(position) {
+                        *byte = special;
+                    }
+                    let text = String::from_utf8(text).expect("ASCII");
+                    let mut out = Out::new(Vec::new(), 0);
+                    out.quoted(text.as_bytes(), b',');
+                    out.drop_comma();
+                    let json = out.finish();
+                    assert_eq!(json, serde_json::to_vec(&text).expect("JSON"), "{text:?}");
+                }
+            }
+        }
+    }
+}

@@ -28,15 +28,14 @@ fn main() {
     let only: Option<Vec<&str>> = arguments.text("--only").map(|only| only.split(',').collect());
 
     let mut rows = Vec::new();
-    for program in programs::all() {
-        if only.as_ref().is_some_and(|only| !only.contains(&program.key)) {
-            continue;
-        }
+    let is_wanted = |key: &str| only.as_ref().is_none_or(|only| only.contains(&key));
+    for program in programs::all(is_wanted) {
         match program.missing() {
             Some(reason) => eprintln!("{}: {reason}: skipped", program.name),
             None => rows.push(Row { program, runs: Vec::new() }),
         }
     }
+    assert!(!rows.is_empty(), "no program has such a key, or none of them can run");
     let set = history::set_for(events);
     eprintln!("writing {events} events");
     let second = history::write(&set, events);

@@ -1,5 +1,6 @@
 //! The programs of the comparison, and how each is started.
 
+use std::cell::LazyCell;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +18,7 @@ pub(crate) struct Program {
     /// The ceiling with the same size of replies.
     pub(crate) ceiling: &'static str,
     pub(crate) batch_size: u32,
-    /// It drains only this part of the history: it is slow.
+    /// It drains only this part of the history.
     part: usize,
     start: Result<Start, String>,
 }
@@ -51,12 +52,16 @@ pub(crate) struct Run {
 const DEFAULT: u32 = 2000;
 const LARGE: u32 = 5000;
 
+/// A program that is built when it is first asked for.
+type Build = LazyCell<Result<PathBuf, String>>;
+
 fn clients() -> PathBuf {
     root().join("benches/throughput/clients")
 }
 
-/// All programs, in the order of the table; those that cannot run have the reason instead.
-pub(crate) fn all() -> Vec<Program> {
+/// The programs that are wanted by their keys, in the order of the table, each built only then; those that
+/// cannot run have the reason instead.
+pub(crate) fn all(is_wanted: impl Fn(&str) -> bool) -> Vec<Program> {
     let itself = |name: &str, batch_size: u32| {
         Ok(Start {
             program: std::env::current_exe().unwrap(),
@@ -65,9 +70,9 @@ pub(crate) fn all() -> Vec<Program> {
             python_path: None,
         })
     };
-    let compiled = |program: &Result<PathBuf, String>, behind: &[&str]| {
-        program.clone().map(|program| Start {
-            program,
+    let compiled = |program: &Build, behind: &[&str]| {
+        program.as_ref().map_err(String::clone).map(|program| Start {
+            program: program.clone(),
             before: vec![],
             behind: behind.iter().map(|&text| text.to_owned()).collect(),
             python_path: None,
@@ -83,133 +88,88 @@ pub(crate) fn all() -> Vec<Program> {
             python_path,
         })
     };
-    let in_c = c(&clients().join("mongostream.c"), None);
-    let libmongoc = c(&clients().join("libmongoc.c"), Some("libmongoc-1.0"));
-    let in_go = go(&clients().join("go_mongostream"));
-    let go_library = go(&clients().join("go_library"));
-    let rust_driver = rust(&clients().join("rust_driver"));
-    let pymongo = python_package("pymongo>=4.6,<5");
-    let shared = library().join("libmongostream.so");
+    let in_c: Build = LazyCell::new(|| c(&clients().join("mongostream.c"), None));
+    let libmongoc: Build =
+        LazyCell::new(|| c(&clients().join("libmongoc.c"), Some("libmongoc-1.0")));
+    let in_go: Build = LazyCell::new(|| go(&clients().join("go_mongostream")));
+    let go_library: Build = LazyCell::new(|| go(&clients().join("go_library")));
+    let rust_driver: Build = LazyCell::new(|| rust(&clients().join("rust_driver")));
 
-    let program = |key, name, kind, batch_size, start| Program {
-        key,
-        name,
-        kind,
-        ceiling: if batch_size == LARGE { "ceiling-5000" } else { "ceiling" },
-        batch_size,
-        part: 1,
-        start,
+    let program = |key, name, kind, batch_size, start: &dyn Fn() -> Result<Start, String>| {
+        is_wanted(key).then(|| Program {
+            key,
+            name,
+            kind,
+            ceiling: if batch_size == LARGE { "ceiling-5000" } else { "ceiling" },
+            batch_size,
+            // It is slow.
+            part: if key == "pymongo" { 5 } else { 1 },
+            start: start(),
+        })
     };
     let (ours, other) = (Kind::Ours, Kind::Other);
     let large = LARGE.to_string();
-    let mut all = vec![
+    let all = [
         program(
             "ceiling",
             "the ceiling: replies read and thrown away",
             Kind::Ceiling,
             DEFAULT,
-            itself("ceiling", DEFAULT),
+            &|| itself("ceiling", DEFAULT),
         ),
-        program("ceiling-5000", "the ceiling", Kind::Ceiling, LARGE, itself("ceiling", LARGE)),
-        program(
-            "rust",
-            "mongostream, Rust: `recv_batch` + `json`",
-            ours,
-            DEFAULT,
-            itself("mongostream", 0),
-        ),
-        program(
-            "rust-5000",
-            "mongostream, Rust: `recv_batch` + `json`",
-            ours,
-            LARGE,
-            itself("mongostream", LARGE),
-        ),
-        program(
-            "c-lines",
-            "mongostream, C: batches as JSON lines",
-            ours,
-            DEFAULT,
-            compiled(&in_c, &["lines", "0"]),
-        ),
-        program(
-            "c-lines-5000",
-            "mongostream, C: batches as JSON lines",
-            ours,
-            LARGE,
-            compiled(&in_c, &["lines", &large]),
-        ),
-        program(
-            "c-messages",
-            "mongostream, C: message by message",
-            ours,
-            DEFAULT,
-            compiled(&in_c, &["messages", "0"]),
-        ),
-        program(
-            "c-messages-5000",
-            "mongostream, C: message by message",
-            ours,
-            LARGE,
-            compiled(&in_c, &["messages", &large]),
-        ),
-        program("go", "mongostream, Go over cgo", ours, DEFAULT, compiled(&in_go, &[])),
-        program(
-            "python",
-            "mongostream, Python over ctypes",
-            ours,
-            DEFAULT,
-            python("mongostream.py", &[&shared], Ok(None)),
-        ),
-        program(
-            "libmongoc",
-            "libmongoc, counting only",
-            other,
-            0,
-            compiled(&libmongoc, &["count", "0"]),
-        ),
-        program(
-            "libmongoc-json",
-            "libmongoc, JSON",
-            other,
-            0,
-            compiled(&libmongoc, &["json", "0"]),
-        ),
-        program(
-            "go-library",
-            "the Go library's way: Go driver, channel, JSON",
-            other,
-            0,
-            compiled(&go_library, &[]),
-        ),
+        program("ceiling-5000", "the ceiling", Kind::Ceiling, LARGE, &|| itself("ceiling", LARGE)),
+        program("rust", "mongostream, Rust: `recv_batch` + `json`", ours, DEFAULT, &|| {
+            itself("mongostream", 0)
+        }),
+        program("rust-5000", "mongostream, Rust: `recv_batch` + `json`", ours, LARGE, &|| {
+            itself("mongostream", LARGE)
+        }),
+        program("c-lines", "mongostream, C: batches as JSON lines", ours, DEFAULT, &|| {
+            compiled(&in_c, &["lines", "0"])
+        }),
+        program("c-lines-5000", "mongostream, C: batches as JSON lines", ours, LARGE, &|| {
+            compiled(&in_c, &["lines", &large])
+        }),
+        program("c-messages", "mongostream, C: message by message", ours, DEFAULT, &|| {
+            compiled(&in_c, &["messages", "0"])
+        }),
+        program("c-messages-5000", "mongostream, C: message by message", ours, LARGE, &|| {
+            compiled(&in_c, &["messages", &large])
+        }),
+        program("go", "mongostream, Go over cgo", ours, DEFAULT, &|| compiled(&in_go, &[])),
+        program("python", "mongostream, Python over ctypes", ours, DEFAULT, &|| {
+            let shared = library().join("libmongostream.so");
+            python("mongostream.py", &[&shared], Ok(None))
+        }),
+        program("libmongoc", "libmongoc, counting only", other, 0, &|| {
+            compiled(&libmongoc, &["count", "0"])
+        }),
+        program("libmongoc-json", "libmongoc, JSON", other, 0, &|| {
+            compiled(&libmongoc, &["json", "0"])
+        }),
+        program("go-library", "the Go library's way: Go driver, channel, JSON", other, 0, &|| {
+            compiled(&go_library, &[])
+        }),
         program(
             "driver",
             "Rust driver as it comes (bson 2): typed events, serde_json",
             other,
             0,
-            compiled(&rust_driver, &[]),
+            &|| compiled(&rust_driver, &[]),
         ),
         program(
             "driver-bson-3",
             "Rust driver, bson 3: typed events, serde_json",
             other,
             0,
-            itself("driver", 0),
+            &|| itself("driver", 0),
         ),
-        program(
-            "pymongo",
-            "pymongo, json_util",
-            other,
-            0,
-            python("pymongo_loop.py", &[], pymongo.map(Some)),
-        ),
+        program("pymongo", "pymongo, json_util", other, 0, &|| {
+            let pymongo = python_package("pymongo>=4.6,<5");
+            python("pymongo_loop.py", &[], pymongo.map(Some))
+        }),
     ];
-    for program in &mut all {
-        if program.key == "pymongo" {
-            program.part = 5;
-        }
-    }
-    all
+    all.into_iter().flatten().collect()
 }
 
 impl Program {

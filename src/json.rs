@@ -102,6 +102,13 @@ pub(crate) fn write_styled(out: &mut String, event: &[u8], style: Style) {
     append(out, event, style.mode, |writer| writer.styled(event, style));
 }
 
+/// An event: UTF-8, as it comes out of the [`Writer`].
+pub(crate) fn of_event(event: &[u8], style: Style) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), room_for(event, style.mode), style.mode);
+    writer.styled(event, style);
+    writer.finish()
+}
+
 /// Events, each on a line of its own that ends in a newline: UTF-8, as it comes out of the [`Writer`].
 pub(crate) fn lines<'a>(
     events: impl Iterator<Item = &'a [u8]> + Clone,
@@ -154,7 +161,7 @@ fn room_for(source: &[u8], mode: ExtendedJson) -> usize {
 }
 
 /// What a [`Writer`] has written.
-pub(crate) fn text(bytes: Vec<u8>) -> String {
+fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

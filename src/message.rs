@@ -47,20 +47,27 @@ impl Source {
 }
 
 /// Text that can be handed to C as it is: it ends in a NUL, which its Rust face does not show.
-pub(crate) struct Text(String);
+pub(crate) struct Text(Vec<u8>);
 
 impl Text {
-    pub(crate) fn new(mut text: String) -> Self {
-        text.push('\0');
+    pub(crate) fn new(text: String) -> Self {
+        Self::of_utf8(text.into_bytes())
+    }
+
+    /// Of text that is UTF-8. C gets it as it is; for Rust that is looked at again, which is cheaper than to
+    /// have a `String` looked at once.
+    fn of_utf8(mut text: Vec<u8>) -> Self {
+        text.push(0);
         Self(text)
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0[..self.0.len() - 1]
+        let text = self.0.split_last().map(|(_nul, text)| text).unwrap_or_default();
+        simdutf8::basic::from_utf8(text).unwrap_or_default()
     }
 
     pub(crate) fn with_nul(&self) -> &[u8] {
-        self.0.as_bytes()
+        &self.0
     }
 }
 
@@ -282,9 +289,8 @@ impl Message {
 
     pub(crate) fn json_text(&self) -> &Text {
         self.json.get_or_init(|| {
-            let mut text = String::new();
-            self.write_json(&mut text);
-            Text::new(text)
+            let Events { source, .. } = &*self.events;
+            Text::of_utf8(json::of_event(self.bson(), source.style))
         })
     }
 
@@ -389,14 +395,13 @@ pub(crate) fn json_of_token(token: &[u8]) -> String {
 pub struct Batch {
     pieces: Vec<Piece>,
     messages: OnceLock<Box<[Message]>>,
-    json_lines: OnceLock<String>,
-    json_lines_with_nul: OnceLock<Vec<u8>>,
+    json_lines: OnceLock<Text>,
 }
 
 impl Batch {
     pub(crate) fn new(pieces: Vec<Piece>) -> Self {
-        let (messages, json_lines, json_lines_with_nul) = Default::default();
-        Self { pieces, messages, json_lines, json_lines_with_nul }
+        let (messages, json_lines) = Default::default();
+        Self { pieces, messages, json_lines }
     }
 
     /// How many messages it holds, at least one.
@@ -421,16 +426,11 @@ impl Batch {
 
     /// All messages as JSON, each followed by a newline.
     pub fn json_lines(&self) -> &str {
-        self.json_lines.get_or_init(|| json::text(self.make_json_lines()))
+        self.json_lines_text().as_str()
     }
 
-    /// [`json_lines`](Self::json_lines) with a NUL behind it, for C: that they are UTF-8 is not looked at again.
-    pub(crate) fn json_lines_with_nul(&self) -> &[u8] {
-        self.json_lines_with_nul.get_or_init(|| {
-            let mut lines = self.make_json_lines();
-            lines.push(0);
-            lines
-        })
+    pub(crate) fn json_lines_text(&self) -> &Text {
+        self.json_lines.get_or_init(|| Text::of_utf8(self.make_json_lines()))
     }
 
     fn make_json_lines(&self) -> Vec<u8> {

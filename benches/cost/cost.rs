@@ -26,25 +26,25 @@ type Work = fn(&[Vec<u8>], usize);
 
 /// What is counted, and the instructions it takes an event.
 const WORK: [(&str, f64, Work); 4] = [
-    ("JSON, the server's event", 8_927.0, |events, rounds| {
+    ("JSON, the server's event", 7_642.0, |events, rounds| {
         let mut text = String::new();
         for event in events.iter().cycle().take(rounds * EVENTS) {
             text.clear();
             write_document(black_box(&mut text), event, ExtendedJson::Relaxed);
         }
     }),
-    ("JSON, oplog", 9_881.0, |events, rounds| {
+    ("JSON, oplog", 8_523.0, |events, rounds| {
         let mut text = String::new();
         for event in events.iter().cycle().take(rounds * EVENTS) {
             text.clear();
             write_message(black_box(&mut text), event, Format::Oplog, ExtendedJson::Relaxed);
         }
     }),
-    ("hand-over in batches, acknowledged", 30.0, |events, rounds| {
+    ("hand-over in batches, acknowledged", 32.0, |events, rounds| {
         let take = |buffer: &Buffer| buffer.recv_batch(500).unwrap().as_ref().map(Batch::ack);
         hand_over(events, rounds, 2, take);
     }),
-    ("hand-over message by message, acknowledged", 862.0, |events, rounds| {
+    ("hand-over message by message, acknowledged", 873.0, |events, rounds| {
         let take = |buffer: &Buffer| buffer.recv().unwrap().as_ref().map(Message::ack);
         hand_over(events, rounds, EVENTS, take);
     }),

@@ -54,7 +54,7 @@ pub unsafe extern "C" fn ms_batch_json_lines(
         let batch = unsafe { borrow(batch) };
         // SAFETY: NULL or a place for the length, as the C API asks for.
         batch.map_or(ptr::null(), |batch| unsafe {
-            lend_text(batch.batch.json_lines_with_nul(), length)
+            lend_text(batch.batch.json_lines_text().with_nul(), length)
         })
     })
 }

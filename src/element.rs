@@ -409,39 +409,39 @@ impl<'a> Elements<'a> {
     /// A value of any type. What fails may have been read in part.
     #[inline(always)]
     pub(crate) fn value_of(&mut self, kind: Kind) -> Result<Value<'a>, &'static str> {
-        Ok(match kind.0 {
-            0x01 => Value::Double(f64::from_le_bytes(*self.array()?)),
-            0x02 => Value::String(self.string()?),
-            0x03 => Value::Document(self.document()?),
-            0x04 => Value::Array(self.document()?),
-            0x05 => {
+        Ok(match kind {
+            Kind::DOUBLE => Value::Double(f64::from_le_bytes(*self.array()?)),
+            Kind::STRING => Value::String(self.string()?),
+            Kind::DOCUMENT => Value::Document(self.document()?),
+            Kind::ARRAY => Value::Array(self.document()?),
+            Kind(0x05) => {
                 let length = self.length()?;
                 let [subtype] = *self.array()?;
                 let bytes = self.bytes(length)?;
                 Value::Binary { subtype, bytes }
             }
-            0x06 => Value::Undefined,
-            0x07 => Value::ObjectId(self.array()?),
-            0x08 => {
+            Kind(0x06) => Value::Undefined,
+            Kind::OBJECT_ID => Value::ObjectId(self.array()?),
+            Kind::BOOLEAN => {
                 let [byte] = *self.array()?;
                 Value::Boolean(byte != 0)
             }
-            0x09 => Value::DateTime(self.i64()?),
-            0x0A => Value::Null,
-            0x0B => Value::Regex { pattern: self.c_string()?, options: self.c_string()? },
-            0x0C => Value::DbPointer { namespace: self.string()?, id: self.array()? },
-            0x0D => Value::Code(self.string()?),
-            0x0E => Value::Symbol(self.string()?),
-            0x0F => self.code_with_scope()?,
-            0x10 => Value::Int32(self.i32()?),
-            0x11 => Value::Timestamp {
+            Kind::DATE_TIME => Value::DateTime(self.i64()?),
+            Kind::NULL => Value::Null,
+            Kind(0x0B) => Value::Regex { pattern: self.c_string()?, options: self.c_string()? },
+            Kind(0x0C) => Value::DbPointer { namespace: self.string()?, id: self.array()? },
+            Kind(0x0D) => Value::Code(self.string()?),
+            Kind(0x0E) => Value::Symbol(self.string()?),
+            Kind(0x0F) => self.code_with_scope()?,
+            Kind::INT32 => Value::Int32(self.i32()?),
+            Kind::TIMESTAMP => Value::Timestamp {
                 increment: u32::from_le_bytes(*self.array()?),
                 time: u32::from_le_bytes(*self.array()?),
             },
-            0x12 => Value::Int64(self.i64()?),
-            0x13 => Value::Decimal128(self.array()?),
-            0x7F => Value::MaxKey,
-            0xFF => Value::MinKey,
+            Kind::INT64 => Value::Int64(self.i64()?),
+            Kind(0x13) => Value::Decimal128(self.array()?),
+            Kind(0x7F) => Value::MaxKey,
+            Kind(0xFF) => Value::MinKey,
             _ => return Err("unknown BSON type"),
         })
     }

@@ -62,6 +62,7 @@ impl Text {
     }
 
     pub(crate) fn as_str(&self) -> &str {
+        // It is UTF-8: it was a `String`, or comes from the JSON writer, which writes UTF-8 alone.
         let text = self.0.split_last().map(|(_nul, text)| text).unwrap_or_default();
         simdutf8::basic::from_utf8(text).unwrap_or_default()
     }

@@ -413,7 +413,7 @@ impl<'a> Writer<'a> {
         Ok((elements, inner))
     }
 
-    /// A value of any type, in any mode.
+    /// A value of any type, in any mode, those among them that [`member`](Self::member) writes more quickly.
     fn any(&mut self, value: Value<'a>) -> Result<Inner<'a>, &'static str> {
         match value {
             Value::Document(document) => {

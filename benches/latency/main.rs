@@ -99,8 +99,15 @@ fn main() {
             if round % 2 == 1 {
                 turns.reverse();
             }
-            for ((_, program), runs) in turns {
-                runs.push(measure(&set, program, "latency", rate, seconds));
+            for ((name, program), runs) in turns {
+                let run = measure(&set, program, "latency", rate, seconds);
+                eprintln!(
+                    "{name}, round {}: p50 {:.2} ms, p99 {:.2} ms",
+                    round + 1,
+                    run.p50,
+                    run.p99
+                );
+                runs.push(run);
             }
         }
         for ((name, _), runs) in programs.iter().zip(&runs) {

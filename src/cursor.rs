@@ -23,7 +23,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use crate::ack::Token;
 use crate::client::Deployment;
-use crate::element::{Elements, Value};
+use crate::element::{self, Value};
 use crate::event;
 use crate::fragments::{self, Fragments, Part};
 use crate::gate::Gate;
@@ -580,9 +580,10 @@ enum Memory {
 impl Reply {
     fn parse(batch: RawBatch, has_invalidate: bool) -> DriverResult<Self> {
         let mut reply = Self::of_documents(batch)?;
-        let cursor = reply.head();
-        let token = cursor.and_then(|cursor| cursor.get_document("postBatchResumeToken").ok());
-        let token = token.map(|token| Token::from(token.as_bytes()));
+        let token = match reply.of_cursor(b"postBatchResumeToken") {
+            Some(Value::Document(token)) => Some(Token::from(token.bytes())),
+            _ => None,
+        };
         let last = reply.last_token();
         // The event that ends a stream is its last one.
         if reply.last().is_some_and(event::is_invalidate) {
@@ -597,10 +598,18 @@ impl Reply {
 
     /// A reply with documents that are no events: it has no token.
     pub(crate) fn of_documents(batch: RawBatch) -> DriverResult<Self> {
-        let array = batch.doc_slices()?.as_bytes();
-        let base = array.as_ptr() as usize - batch.as_raw_document().as_bytes().as_ptr() as usize;
+        let mut reply = Self {
+            memory: Memory::Batch(Arc::new(batch)),
+            spans: Vec::new(),
+            token: None,
+            invalidate: None,
+        };
+        let documents = reply.of_cursor(b"nextBatch").or_else(|| reply.of_cursor(b"firstBatch"));
+        let Some(Value::Array(documents)) = documents else {
+            return Err(DriverError::custom("what came is not the reply of a cursor".to_owned()));
+        };
         let mut spans = Vec::new();
-        for element in Elements::new(array) {
+        for element in documents.elements() {
             let span = match element.map(|element| element.value) {
                 Ok(Value::Document(document)) => document.span(),
                 Ok(_) => return Err(DriverError::custom("what came is not a document".to_owned())),
@@ -608,9 +617,10 @@ impl Reply {
                     return Err(DriverError::custom(format!("what came is damaged: {damage}")));
                 }
             };
-            spans.push((base + span.start) as u32..(base + span.end) as u32);
+            spans.push(span.start as u32..span.end as u32);
         }
-        Ok(Self { memory: Memory::Batch(Arc::new(batch)), spans, token: None, invalidate: None })
+        reply.spans = spans;
+        Ok(reply)
     }
 
     /// Leaves the first document out if it has this `_id`.
@@ -677,15 +687,23 @@ impl Reply {
     }
 
     /// What the server says of the cursor.
-    fn head(&self) -> Option<&RawDocument> {
+    fn of_cursor(&self, name: &[u8]) -> Option<Value<'_>> {
         let Memory::Batch(batch) = &self.memory else { return None };
-        batch.as_raw_document().get_document("cursor").ok()
+        let reply = element::Document::new(batch.as_raw_document().as_bytes());
+        match reply.get(b"cursor")?.value {
+            Value::Document(cursor) => Some(cursor.get(name)?.value),
+            _ => None,
+        }
     }
 
     /// The namespace and the id of its cursor.
     fn cursor(&self) -> Option<(String, i64)> {
-        let cursor = self.head()?;
-        Some((cursor.get_str("ns").ok()?.to_owned(), cursor.get_i64("id").ok()?))
+        match (self.of_cursor(b"ns")?, self.of_cursor(b"id")?) {
+            (Value::String(namespace), Value::Int64(id)) => {
+                Some((String::from_utf8_lossy(namespace).into_owned(), id))
+            }
+            _ => None,
+        }
     }
 
     /// Where the events lie in [`bytes`](Self::bytes), in order.

@@ -242,6 +242,8 @@ mod tests {
             orders.clone(),
             event(doc! {}.into()),
             event(5.into()),
+            // The last of what is written, without a comma.
+            doc! { "to": { "db": "shop", "coll": "orders" } }.to_vec().expect("BSON"),
         ];
         events.extend((0..orders.len()).map(|position| {
             let mut damaged = orders.clone();

@@ -183,7 +183,8 @@ impl<'a> Writer<'a> {
         if let Some((last, written)) = &self.namespace
             && *last == document.bytes()
         {
-            return self.out.repeat(written.clone());
+            self.out.repeat(written.clone());
+            return self.out.put(b",");
         }
         let start = self.out.len();
         let namespace = Namespace::new(document);
@@ -197,7 +198,8 @@ impl<'a> Writer<'a> {
             return self.out.close(b'}');
         }
         self.out.close(b'}');
-        self.namespace = Some((document.bytes(), start..self.out.len()));
+        // Without the comma, which goes if this is the last member.
+        self.namespace = Some((document.bytes(), start..self.out.len() - 1));
     }
 
     #[inline(always)]

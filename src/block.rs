@@ -7,12 +7,6 @@ pub(crate) const SIZE: usize = 16;
 
 pub(crate) type Block = [u8; SIZE];
 
-/// The blocks of a text of that size or more, the last of them moved to the front until it is whole.
-pub(crate) fn of(text: &[u8]) -> impl Iterator<Item = &Block> {
-    let (blocks, _tail) = text.as_chunks();
-    blocks.iter().chain(text.last_chunk())
-}
-
 /// Which bytes of a block were looked for and are there: a bit for each, the first one's lowest.
 #[derive(Clone, Copy)]
 pub(crate) struct Found(u32);
@@ -125,17 +119,6 @@ mod tests {
                 }
                 assert_eq!(nul(&block), (position < SIZE).then_some(position));
             }
-        }
-    }
-
-    #[test]
-    fn blocks_cover_a_text_and_no_more() {
-        for length in SIZE..100 {
-            let text: Vec<u8> = (0..length as u8).collect();
-            let mut seen: Vec<u8> = of(&text).flatten().copied().collect();
-            seen.sort_unstable();
-            seen.dedup();
-            assert_eq!(seen, text);
         }
     }
 }

@@ -146,9 +146,9 @@ pub(crate) struct Head<'a> {
     pub(crate) kind: Kind,
     /// Without its NUL; not necessarily UTF-8.
     pub(crate) key: &'a [u8],
-    /// A block that begins with the key and its NUL, if the key is short: a copy of all these bytes is quicker
-    /// than one of the key.
-    pub(crate) block: Option<&'a Block>,
+    /// A block that begins with the key and its NUL, if the key is short and plain JSON and that was asked for:
+    /// a copy of all these bytes is quicker than one of the key.
+    pub(crate) plain: Option<&'a Block>,
 }
 
 /// Where a value stands: less to keep than the value.
@@ -229,19 +229,39 @@ impl<'a> Elements<'a> {
     }
 
     /// What stands before the next value, which is to be asked for before the next head.
-    // Inlined all the way, no value travels through memory.
     #[inline(always)]
     pub(crate) fn head(&mut self) -> Option<Result<Head<'a>, Malformed>> {
+        let head = self.head_by(block::nul);
+        head.map(|head| head.map(|head| Head { plain: None, ..head }))
+    }
+
+    /// [`head`](Self::head), which tells of most keys that are plain JSON.
+    #[inline(always)]
+    pub(crate) fn plain_head(&mut self) -> Option<Result<Head<'a>, Malformed>> {
+        // One look for both.
+        self.head_by(|block| {
+            let first = block::special(block).first();
+            (block.get(first) == Some(&0)).then_some(first)
+        })
+    }
+
+    /// Where a block holds a short key, `length` finds how long it is, or leaves it to others.
+    // Inlined all the way, no value travels through memory.
+    #[inline(always)]
+    fn head_by(
+        &mut self,
+        length: impl FnOnce(&Block) -> Option<usize>,
+    ) -> Option<Result<Head<'a>, Malformed>> {
         if let Some([kind, key @ ..]) = self.ahead.first_chunk::<{ block::SIZE + 1 }>()
             && *kind != 0
             && let Some(key) = key.first_chunk::<{ block::SIZE }>()
-            && let Some(length) = block::nul(key)
+            && let Some(length) = length(key)
             && let Some(ahead) = self.ahead.get(length + 2..)
             && ahead.len() >= self.beyond
         {
             self.ahead = ahead;
-            let (kind, block) = (Kind(usize::from(*kind)), Some(key));
-            return Some(Ok(Head { kind, key: key.get(..length)?, block }));
+            let (kind, plain) = (Kind(usize::from(*kind)), Some(key));
+            return Some(Ok(Head { kind, key: key.get(..length)?, plain }));
         }
         if let ([0], State::Sized) = (self.own(), self.state) {
             self.stop();
@@ -265,7 +285,7 @@ impl<'a> Elements<'a> {
             Ok([kind]) => self.c_string().map(|key| (Kind(usize::from(*kind)), key)),
             Err(reason) => Err(reason),
         };
-        let head = head.map(|(kind, key)| Head { kind, key, block: None });
+        let head = head.map(|(kind, key)| Head { kind, key, plain: None });
         if head.is_err() {
             self.stop();
         }
@@ -390,6 +410,16 @@ impl<'a> Elements<'a> {
             }
             _ => Err("string without its NUL"),
         }
+    }
+
+    /// A string, without its NUL, and the block that begins with it, if there is so much.
+    #[inline(always)]
+    pub(crate) fn string_and_block(
+        &mut self,
+    ) -> Result<(&'a [u8], Option<&'a Block>), &'static str> {
+        const PREFIX: usize = 4;
+        let block = self.ahead.get(PREFIX..).and_then(<[u8]>::first_chunk);
+        Ok((self.string()?, block))
     }
 
     /// A document or an array.

@@ -184,19 +184,30 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_every_length_are_escaped_wherever_they_stand() {
+    fn keys_and_texts_of_every_length_are_escaped_wherever_they_stand() {
+        let check = |document: bson::Document| {
+            let mut text = String::new();
+            let bytes = document.to_vec().expect("BSON");
+            write_document(&mut text, &bytes, ExtendedJson::Relaxed);
+            assert_eq!(text, serde_json::to_string(&document).expect("JSON"));
+        };
         for length in 1..40 {
             for position in 0..length {
+                let with = |special| {
+                    let mut text = "k".repeat(length);
+                    text.replace_range(position..position + 1, special);
+                    text
+                };
+                // With nothing behind it, and with enough for a wide copy.
                 for special in ["x", "\"", "\\", "\n", "\u{1F}", "ü"] {
-                    let mut key = "k".repeat(length);
-                    key.replace_range(position..position + 1, special);
-                    // With nothing behind them, and with enough for a wide copy.
-                    for last in [doc! { &key: "" }, doc! { &key: "y".repeat(30), "z": &key }] {
-                        let mut text = String::new();
-                        let bytes = last.to_vec().expect("BSON");
-                        write_document(&mut text, &bytes, ExtendedJson::Relaxed);
-                        assert_eq!(text, serde_json::to_string(&last).expect("JSON"));
-                    }
+                    let key = with(special);
+                    check(doc! { &key: "" });
+                    check(doc! { &key: "y".repeat(30) });
+                }
+                for special in ["x", "\"", "\\", "\n", "\u{1F}", "ü", "\0"] {
+                    let text = with(special);
+                    check(doc! { "text": &text });
+                    check(doc! { "text": &text, "more": "y".repeat(30) });
                 }
             }
         }

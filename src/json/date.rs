@@ -5,57 +5,42 @@ use super::out::Room;
 /// The year that is too long for it.
 const YEAR_10000: i64 = 253_402_300_800_000;
 
-/// A date from 1970 to the year 9999, in parts.
-pub(super) struct Date {
-    year: u32,
-    month: u32,
-    day: u32,
-    /// Milliseconds.
-    in_day: u32,
+/// Whether milliseconds since 1970 are written as text: from 1970 to the year 9999.
+#[inline(always)]
+pub(super) fn has_text(millis: i64) -> bool {
+    (0..YEAR_10000).contains(&millis)
 }
 
-impl Date {
-    /// Of milliseconds since 1970.
-    #[inline(always)]
-    pub(super) fn of(millis: i64) -> Option<Self> {
-        if !(0..YEAR_10000).contains(&millis) {
-            return None;
-        }
-        // Small numbers: they are quicker to divide.
-        let (days, in_day) = ((millis / 86_400_000) as u32, (millis % 86_400_000) as u32);
-        let (year, month, day) = civil(days);
-        Some(Self { year, month, day, in_day })
+/// Puts `{"$date":"2023-11-14T22:13:20.123Z"},` there, without the fraction where that is 0, and tells how
+/// much that is.
+// Straight to its place: what is written in small pieces takes long to read back as a whole.
+#[inline(never)]
+pub(super) fn put(room: &mut Room, millis: i64) -> usize {
+    // Small numbers: they are quicker to divide.
+    let (days, in_day) = ((millis / 86_400_000) as u32, (millis % 86_400_000) as u32);
+    let (year, month, day) = civil(days);
+    let (hour, in_hour) = (in_day / 3_600_000, in_day % 3_600_000);
+    let (minute, in_minute) = (in_hour / 60_000, in_hour % 60_000);
+    let (second, fraction) = (in_minute / 1_000, in_minute % 1_000);
+    const TEXT: [u8; 37] = *b"{\"$date\":\"yyyy-mm-ddThh:ii:ss.fffZ\"},";
+    if let Some(room) = room.first_chunk_mut() {
+        *room = TEXT;
     }
-
-    /// Puts `{"$date":"2023-11-14T22:13:20.123Z"},` there, without the fraction where that is 0, and tells
-    /// how much that is.
-    // Straight to its place: what is written in small pieces takes long to read back as a whole.
-    #[inline(always)]
-    pub(super) fn put(&self, room: &mut Room) -> usize {
-        let Self { year, month, day, in_day } = *self;
-        let (hour, in_hour) = (in_day / 3_600_000, in_day % 3_600_000);
-        let (minute, in_minute) = (in_hour / 60_000, in_hour % 60_000);
-        let (second, fraction) = (in_minute / 1_000, in_minute % 1_000);
-        const TEXT: [u8; 37] = *b"{\"$date\":\"yyyy-mm-ddThh:ii:ss.fffZ\"},";
-        if let Some(room) = room.first_chunk_mut() {
-            *room = TEXT;
-        }
-        let mut put = |at: usize, number: u32| [room[at], room[at + 1]] = two_digits(number);
-        put(10, year / 100);
-        put(12, year % 100);
-        put(15, month);
-        put(18, day);
-        put(21, hour);
-        put(24, minute);
-        put(27, second);
-        if fraction == 0 {
-            [room[29], room[30], room[31], room[32]] = *b"Z\"},";
-            return 33;
-        }
-        put(31, fraction % 100);
-        room[30] = b'0' + (fraction / 100) as u8;
-        TEXT.len()
+    let mut put = |at: usize, number: u32| [room[at], room[at + 1]] = two_digits(number);
+    put(10, year / 100);
+    put(12, year % 100);
+    put(15, month);
+    put(18, day);
+    put(21, hour);
+    put(24, minute);
+    put(27, second);
+    if fraction == 0 {
+        [room[29], room[30], room[31], room[32]] = *b"Z\"},";
+        return 33;
     }
+    put(31, fraction % 100);
+    room[30] = b'0' + (fraction / 100) as u8;
+    TEXT.len()
 }
 
 /// Of a number below 100.

@@ -13,7 +13,7 @@ const KEY: usize = block::SIZE + 3;
 
 /// Room for a value of most types, and the comma behind it.
 pub(super) type Room = [u8; ROOM];
-const ROOM: usize = 48;
+const ROOM: usize = 72;
 
 /// The key of a member.
 #[derive(Clone, Copy)]
@@ -65,7 +65,8 @@ impl Out {
     #[inline(always)]
     pub(super) fn write<const N: usize>(&mut self, write: impl FnOnce(&mut [u8; N]) -> usize) {
         loop {
-            if let Some(room) = self.bytes.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+            let room = self.bytes.get_mut(self.at..self.at.wrapping_add(N));
+            if let Some(room) = room.and_then(<[u8]>::first_chunk_mut) {
                 self.at += write(room);
                 return;
             }
@@ -160,7 +161,7 @@ impl Out {
             }
             inside[length] = b'"';
             inside[length + 1] = b':';
-            let start = if key.is_named { length + 3 } else { 0 };
+            let start = (length + 3) & usize::from(key.is_named).wrapping_neg();
             let room = room.get_mut(start..).and_then(<[u8]>::first_chunk_mut);
             start + room.map_or(0, value)
         });
@@ -175,81 +176,72 @@ impl Out {
     }
 
     /// `"text"`, and a byte behind it.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn quoted(&mut self, text: &[u8], behind: u8) {
-        // Most texts are short.
-        match text.len() {
-            0 => return self.put(&[b'"', b'"', behind]),
-            1..4 => {
-                let few @ [first, middle, last] = few(text);
-                let word = u64::from_le_bytes([first, middle, last, b' ', b' ', b' ', b' ', b' ']);
-                if !block::special(&block_of(word, word)).is_some() {
-                    return self.write(|room: &mut [u8; 6]| {
-                        let [quote, inside @ ..] = room;
-                        *quote = b'"';
-                        put_few(inside, few, text.len());
-                        if let Some([quote, last, ..]) = inside.get_mut(text.len()..) {
-                            *quote = b'"';
-                            *last = behind;
-                        }
-                        text.len() + 3
-                    });
-                }
-            }
-            4..8 => {
-                if let Some(ends @ (first, last)) = ends::<4>(text) {
-                    let half = |end: &[u8; 4]| u64::from(u32::from_le_bytes(*end));
-                    let both = half(first) << 32 | half(last);
-                    if !block::special(&block_of(both, both)).is_some() {
-                        return self.quoted_ends::<4, 11>(ends, text.len(), behind);
-                    }
-                }
-            }
-            8..=16 => {
-                if let Some(ends @ (first, last)) = ends::<8>(text) {
-                    let block = block_of(u64::from_le_bytes(*first), u64::from_le_bytes(*last));
-                    if !block::special(&block).is_some() {
-                        return self.quoted_ends::<8, 19>(ends, text.len(), behind);
-                    }
-                }
-            }
-            17..=32 => {
-                if let Some(ends @ (first, last)) = ends::<16>(text) {
-                    let is_special =
-                        block::special(first).is_some() || block::special(last).is_some();
-                    if !is_special {
-                        return self.quoted_ends::<16, 35>(ends, text.len(), behind);
-                    }
-                }
-            }
-            33.. if block::of(text).all(|block| !block::special(block).is_some()) => {
-                self.put(b"\"");
-                self.other_text(text);
-                return self.put(&[b'"', behind]);
-            }
-            _ => {}
+        let is_written = match text.len() {
+            0..block::SIZE => self.quoted_short(text, behind),
+            block::SIZE..=SHORT => self.quoted_ends(text, behind),
+            _ => self.quoted_long(text, behind),
+        };
+        if !is_written {
+            self.quoted_special(text, behind);
         }
-        self.quoted_special(text, behind);
     }
 
-    /// ALL is 2 N and 3.
+    // Each of these three writes the text if it needs no escapes, and tells whether it did.
+
     #[inline(always)]
-    fn quoted_ends<const N: usize, const ALL: usize>(
-        &mut self,
-        ends: Ends<'_, N>,
-        length: usize,
-        behind: u8,
-    ) {
-        self.write(|room: &mut [u8; ALL]| {
-            let [quote, inside @ ..] = room.as_mut_slice() else { return 0 };
-            *quote = b'"';
-            put_ends(inside, ends, length);
-            if let Some([quote, last, ..]) = inside.get_mut(length..) {
+    fn quoted_short(&mut self, text: &[u8], behind: u8) -> bool {
+        let mut padded = [b' '; SHORT];
+        let length = put_short(&mut padded, text);
+        let block = padded.first_chunk().filter(|block| !block::special(block).is_some());
+        if let Some(block) = block {
+            self.write(|room| put_quoted(room, block, length, behind));
+        }
+        block.is_some()
+    }
+
+    #[inline(always)]
+    fn quoted_ends(&mut self, text: &[u8], behind: u8) -> bool {
+        let Some(ends @ (first, last)) = ends(text) else { return false };
+        let is_plain = !block::special(first).is_some() && !block::special(last).is_some();
+        if is_plain {
+            self.write(|room: &mut Room| {
+                let [quote, inside @ ..] = room;
                 *quote = b'"';
-                *last = behind;
-            }
-            length + 3
-        });
+                put_ends(inside, ends, text.len());
+                // As the compiler sees, it fits.
+                let length = text.len() % (2 * SHORT);
+                [inside[length], inside[length + 1]] = [b'"', behind];
+                length + 3
+            });
+        }
+        is_plain
+    }
+
+    #[inline(always)]
+    fn quoted_long(&mut self, text: &[u8], behind: u8) -> bool {
+        let (blocks, _tail) = text.as_chunks();
+        let Some(last) = text.last_chunk() else { return false };
+        let all = text.len() + 3;
+        if self.bytes.len().saturating_sub(self.at) < all {
+            self.make_room(all);
+        }
+        let room = self.bytes.get_mut(self.at..).and_then(|room| room.get_mut(..all));
+        let Some([quote, inside @ .., end, comma]) = room else { return false };
+        let mut is_special = block::special(last).is_some();
+        for (room, block) in inside.as_chunks_mut().0.iter_mut().zip(blocks) {
+            is_special |= block::special(block).is_some();
+            *room = *block;
+        }
+        if let Some(room) = inside.last_chunk_mut() {
+            *room = *last;
+        }
+        (*quote, *end, *comma) = (b'"', b'"', behind);
+        if !is_special {
+            self.at += all;
+        }
+        !is_special
     }
 
     #[inline(never)]
@@ -265,32 +257,36 @@ impl Out {
     }
 
     fn escaped(&mut self, text: &[u8]) {
-        let mut written = 0;
-        let mut escape = |at: usize| {
-            let Some(byte) = text.get(at) else { return };
-            self.part(text, written..at);
-            let (escape, length) = &ESCAPES[usize::from(*byte)];
-            self.put_first(escape, *length);
-            written = at + 1;
-        };
-        let (blocks, tail) = text.as_chunks();
-        for (index, block) in blocks.iter().enumerate() {
-            for place in block::to_escape(block) {
-                escape(index * block::SIZE + place);
-            }
+        let mut rest = text;
+        while let Some(block) = rest.first_chunk() {
+            let length = self.escaped_block(block, block::SIZE);
+            rest = rest.get(length..).unwrap_or_default();
         }
-        for place in block::to_escape(&padded(tail)) {
-            escape(blocks.len() * block::SIZE + place);
+        // The rest, as if there were more behind it.
+        let mut padded = [b' '; 2 * block::SIZE];
+        let mut left = put_short(&mut padded, rest);
+        let mut padded = padded.as_slice();
+        while left > 0
+            && let Some(block) = padded.first_chunk()
+        {
+            let length = self.escaped_block(block, left);
+            left -= length;
+            padded = padded.get(length..).unwrap_or_default();
         }
-        self.part(text, written..text.len());
     }
 
-    /// A part of a text that needs no escapes.
+    /// Writes so many bytes of a block, or those up to the first that is escaped, and that: how many.
     #[inline(always)]
-    fn part(&mut self, text: &[u8], part: Range<usize>) {
-        match text.get(part.start..).and_then(<[u8]>::first_chunk::<{ block::SIZE }>) {
-            Some(block) if part.len() <= block::SIZE => self.put_first(block, part.len()),
-            _ => self.text(text.get(part).unwrap_or_default()),
+    fn escaped_block(&mut self, block: &Block, length: usize) -> usize {
+        let plain = block::to_escape(block).first().min(length);
+        self.put_first(block, plain);
+        match block.get(plain) {
+            Some(byte) if plain < length => {
+                let (escape, length) = &ESCAPES[usize::from(*byte)];
+                self.put_first(escape, *length);
+                plain + 1
+            }
+            _ => plain,
         }
     }
 
@@ -381,6 +377,20 @@ pub(super) fn put_integer<const N: usize>(room: &mut [u8; N], number: impl itoa:
     put_short(room, itoa::Buffer::new().format(number).as_bytes())
 }
 
+/// Puts a text that is less than a block and needs no escapes: its quotes, a byte behind it.
+#[inline(always)]
+pub(super) fn put_quoted(room: &mut Room, block: &Block, length: usize, behind: u8) -> usize {
+    // As the compiler sees, it fits.
+    let length = length % block::SIZE;
+    let [quote, inside @ ..] = room;
+    *quote = b'"';
+    if let Some(room) = inside.first_chunk_mut() {
+        *room = *block;
+    }
+    [inside[length], inside[length + 1]] = [b'"', behind];
+    length + 3
+}
+
 /// Puts bytes as hexadecimal digits, and tells how many.
 #[inline(always)]
 pub(super) fn put_hex<const N: usize>(room: &mut [u8], bytes: &[u8; N]) -> usize {
@@ -406,29 +416,6 @@ fn put_few(room: &mut [u8], [first, middle, last]: [u8; 3], length: usize) {
             *room = byte;
         }
     }
-}
-
-/// Two halves as one block; of quarters, each stands there twice.
-#[inline(always)]
-fn block_of(first: u64, last: u64) -> Block {
-    let mut block = [0; block::SIZE];
-    let (halves, _) = block.as_chunks_mut();
-    for (half, word) in halves.iter_mut().zip([first, last]) {
-        *half = word.to_le_bytes();
-    }
-    block
-}
-
-/// Text that is shorter than a block, with spaces behind it.
-#[inline(always)]
-fn padded(text: &[u8]) -> Block {
-    let mut block = [b' '; block::SIZE];
-    match text.len() {
-        1..4 => put_few(&mut block, few(text), text.len()),
-        4..8 => put_both::<4>(&mut block, text),
-        _ => put_both::<8>(&mut block, text),
-    }
-    block
 }
 
 const fn hex_digit(number: u8) -> u8 {

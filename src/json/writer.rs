@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use smallvec::SmallVec;
 
-use super::date::Date;
 use super::out::{self, Key, Out, Room};
-use super::{ExtendedJson, Format, MAX_DEPTH, Style, decimal};
+use super::{ExtendedJson, Format, MAX_DEPTH, Style, date, decimal};
 use crate::block::{self, Block};
 use crate::element::{Document, Elements, Head, Kind, Malformed, Place, Value};
 use crate::event::{Event, Field, Namespace};
@@ -41,8 +41,9 @@ struct Frame<'a> {
 pub(super) struct Writer<'a> {
     out: Out,
     mode: ExtendedJson,
-    /// The objects and arrays around the one being written. Not the thread's stack: hosts bring small ones.
-    stack: Vec<Frame<'a>>,
+    /// The objects and arrays around the one being written: few of them, mostly, and then without an allocation.
+    /// Not by recursion: hosts bring small stacks.
+    stack: SmallVec<[Frame<'a>; 8]>,
     /// The last `ns`, and where it is written: the next is often the same.
     namespace: Option<(&'a [u8], Range<usize>)>,
 }
@@ -50,7 +51,7 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Appends to `bytes`, which will probably need so many more.
     pub(super) fn new(bytes: Vec<u8>, more: usize, mode: ExtendedJson) -> Self {
-        Self { out: Out::new(bytes, more), mode, stack: Vec::new(), namespace: None }
+        Self { out: Out::new(bytes, more), mode, stack: SmallVec::new(), namespace: None }
     }
 
     /// What is written, the last value without a comma.
@@ -70,7 +71,7 @@ impl<'a> Writer<'a> {
             Format::Event => self.document(event),
             Format::Oplog => {
                 let paths = style.updated_paths.then(|| paths::updated(event));
-                self.oplog(&Event::new(event), paths);
+                Event::read(event, |event| self.oplog(event, paths));
             }
         }
     }
@@ -95,7 +96,13 @@ impl<'a> Writer<'a> {
         self.out.put(b"\"Namespace\":");
         self.namespace(event, Field::Namespace);
         self.out.put(b"\"OperationType\":");
-        self.string(event.text(Field::OperationType).unwrap_or_default());
+        match event.text(Field::OperationType).unwrap_or_default() {
+            b"insert" => self.out.put(b"\"insert\","),
+            b"update" => self.out.put(b"\"update\","),
+            b"replace" => self.out.put(b"\"replace\","),
+            b"delete" => self.out.put(b"\"delete\","),
+            other => self.string(other),
+        }
         self.out.put(b"\"UpdateDescription\":");
         let description = event.document(Field::UpdateDescription);
         self.update_description(description);
@@ -114,7 +121,7 @@ impl<'a> Writer<'a> {
         self.field(event, Field::TxnNumber, b"\"TxnNumber\":");
         self.field(event, Field::Lsid, b"\"Lsid\":");
         for (head, place) in event.others() {
-            self.value(key(&head, true), event.raw, place);
+            self.named(key(&head), event.raw, place);
         }
         self.field(event, Field::ClusterTime, b"\"ClusterTime\":");
         self.field(event, Field::WallTime, b"\"WallTime\":");
@@ -130,7 +137,7 @@ impl<'a> Writer<'a> {
     fn field<const N: usize>(&mut self, event: &Event<'a>, field: Field, name: &[u8; N]) {
         if let Some(place) = event.place(field) {
             self.out.put(name);
-            self.value(Key::NONE, event.raw, place);
+            self.unnamed(event.raw, place);
         }
     }
 
@@ -163,14 +170,10 @@ impl<'a> Writer<'a> {
         match id.and_then(|id| id.value(event)) {
             None => self.string(b""),
             Some(Value::String(text)) => self.string(text),
-            Some(Value::ObjectId(id)) => {
-                self.out.put(b"\"");
-                self.out.hex(id);
-                self.out.put(b"\",");
-            }
+            Some(Value::ObjectId(id)) => self.out.member(Key::NONE, |room| put_hex(room, id)),
             Some(_) => {
                 let mut text = Writer::new(Vec::new(), 0, ExtendedJson::Relaxed);
-                text.value(Key::NONE, event, id.unwrap_or_default());
+                text.unnamed(event, id.unwrap_or_default());
                 self.string(&text.finish());
             }
         }
@@ -226,14 +229,26 @@ impl<'a> Writer<'a> {
             match item {
                 Ok((head, _)) if is_there(&head) => {}
                 Ok((head, place)) => {
-                    self.value(key(&head, true), outermost, place);
+                    self.named(key(&head), outermost, place);
                 }
                 Err(malformed) => self.malformed(malformed),
             }
         }
     }
 
+    /// Writes a value that has been walked over.
+    #[inline(never)]
+    fn unnamed(&mut self, outermost: &'a [u8], place: Place) {
+        self.value(Key::NONE, outermost, place);
+    }
+
     /// Writes a member whose value has been walked over.
+    #[inline(never)]
+    fn named(&mut self, key: Key<'_>, outermost: &'a [u8], place: Place) {
+        self.value(key, outermost, place);
+    }
+
+    #[inline(always)]
     fn value(&mut self, key: Key<'_>, outermost: &'a [u8], place: Place) {
         let mut elements = place.elements(outermost);
         if let Ok(Some((document, shape))) = self.member(key, place.kind(), &mut elements) {
@@ -246,10 +261,10 @@ impl<'a> Writer<'a> {
     fn nested(&mut self, document: Document<'a>, mut shape: Shape) {
         let mut elements = document.elements();
         loop {
-            let damage = match elements.head() {
+            let damage = match elements.plain_head() {
                 Some(Ok(head)) => {
-                    let is_named = shape != Shape::Array;
-                    match self.member(key(&head, is_named), head.kind, &mut elements) {
+                    let key = Key { is_named: shape != Shape::Array, ..key(&head) };
+                    match self.member(key, head.kind, &mut elements) {
                         Ok(None) => continue,
                         Ok(Some((document, inner))) => {
                             self.stack.push(Frame { elements, shape });
@@ -337,9 +352,18 @@ impl<'a> Writer<'a> {
                 return Ok(Some((array, Shape::Array)));
             }
             Kind::STRING => {
-                let text = elements.string()?;
-                self.out.member(key, |_| 0);
-                self.out.quoted(text, b',');
+                let (text, block) = elements.string_and_block()?;
+                // The NUL behind it is the first that is special.
+                let is_plain = |block: &&Block| block::special(block).first() == text.len();
+                match block.filter(|_| text.len() < block::SIZE).filter(is_plain) {
+                    Some(block) => {
+                        self.out.member(key, |room| out::put_quoted(room, block, text.len(), b','))
+                    }
+                    None => {
+                        self.out.member(key, |_| 0);
+                        self.out.quoted(text, b',');
+                    }
+                }
             }
             Kind::INT32 if is_relaxed => {
                 let number = i32::from_le_bytes(*elements.array()?);
@@ -361,12 +385,11 @@ impl<'a> Writer<'a> {
             }
             Kind::DATE_TIME if is_relaxed => {
                 let millis = i64::from_le_bytes(*elements.array()?);
-                match Date::of(millis) {
-                    Some(date) => self.out.member(key, |room| date.put(room)),
-                    None => {
-                        self.out.member(key, |_| 0);
-                        self.date(millis);
-                    }
+                if date::has_text(millis) {
+                    self.out.member(key, |room| date::put(room, millis));
+                } else {
+                    self.out.member(key, |_| 0);
+                    self.date(millis);
                 }
             }
             Kind::DOUBLE if is_relaxed => {
@@ -376,9 +399,9 @@ impl<'a> Writer<'a> {
             }
             Kind::TIMESTAMP => {
                 let both = u64::from_le_bytes(*elements.array()?);
-                self.out.member(key, |room| put(room, b"{\"$timestamp\":{\"t\":"));
                 // The increment comes first.
-                self.timestamp((both >> 32) as u32, both as u32);
+                let (time, increment) = ((both >> 32) as u32, both as u32);
+                self.out.member(key, |room| put_timestamp(room, time, increment));
             }
             _ => {
                 let before = self.out.len();
@@ -445,8 +468,7 @@ impl<'a> Writer<'a> {
             Value::ObjectId(id) => self.object_id(id),
             Value::DateTime(millis) => self.date(millis),
             Value::Timestamp { time, increment } => {
-                self.out.put(b"{\"$timestamp\":{\"t\":");
-                self.timestamp(time, increment);
+                self.out.member(Key::NONE, |room| put_timestamp(room, time, increment));
             }
             Value::Binary { subtype, bytes } => self.binary(subtype, bytes),
             Value::Decimal128(bytes) => {
@@ -484,24 +506,12 @@ impl<'a> Writer<'a> {
         self.out.member(Key::NONE, |room| put_integer(room, number, b','));
     }
 
-    /// Behind `{"$timestamp":{"t":`.
-    fn timestamp(&mut self, time: u32, increment: u32) {
-        self.out.integer(time);
-        self.out.put(b",\"i\":");
-        self.out.integer(increment);
-        self.out.put(b"}},");
-    }
-
     fn date(&mut self, millis: i64) {
-        match Date::of(millis) {
-            Some(date) if self.mode == ExtendedJson::Relaxed => {
-                self.out.member(Key::NONE, |room| date.put(room));
-            }
-            _ => {
-                self.quoted_integer(b"{\"$date\":{\"$numberLong\":\"", millis);
-                self.out.close(b'}');
-            }
+        if self.mode == ExtendedJson::Relaxed && date::has_text(millis) {
+            return self.out.member(Key::NONE, |room| date::put(room, millis));
         }
+        self.quoted_integer(b"{\"$date\":{\"$numberLong\":\"", millis);
+        self.out.close(b'}');
     }
 
     fn double(&mut self, number: f64) {
@@ -567,9 +577,8 @@ impl<'a> Writer<'a> {
 }
 
 #[inline(always)]
-fn key<'a>(head: &Head<'a>, is_named: bool) -> Key<'a> {
-    let is_plain = |block: &&Block| block::special(block).first() == head.key.len();
-    Key { text: head.key, plain: head.block.filter(is_plain), is_named }
+fn key<'a>(head: &Head<'a>) -> Key<'a> {
+    Key { text: head.key, plain: head.plain, is_named: true }
 }
 
 /// Puts a text of a fixed length at the beginning of the room.
@@ -595,7 +604,32 @@ fn put_integer(room: &mut Room, number: impl itoa::Integer, behind: u8) -> usize
     put_short(room, itoa::Buffer::new().format(number).as_bytes(), behind)
 }
 
+#[inline(never)]
+fn put_timestamp(room: &mut Room, time: u32, increment: u32) -> usize {
+    let mut length = put(room, b"{\"$timestamp\":{\"t\":");
+    for (number, behind) in [(time, b",\"i\":"), (increment, b"}},\0\0")] {
+        if let Some(room) =
+            room.get_mut(length..).and_then(<[u8]>::first_chunk_mut::<{ out::SHORT + 5 }>)
+        {
+            let digits = out::put_integer(room, number);
+            if let Some(room) = room.get_mut(digits..).and_then(<[u8]>::first_chunk_mut) {
+                *room = *behind;
+            }
+            length += digits + behind.len();
+        }
+    }
+    // The NULs do not count.
+    length - 2
+}
+
 #[inline(always)]
+fn put_hex(room: &mut Room, id: &[u8; 12]) -> usize {
+    let length = put(room, b"\"........................\",");
+    out::put_hex(&mut room[1..], id);
+    length
+}
+
+#[inline(never)]
 fn put_object_id(room: &mut Room, id: &[u8; 12]) -> usize {
     let length = put(room, b"{\"$oid\":\"........................\"},");
     if let Some(room) = room.get_mut(9..) {

@@ -170,7 +170,9 @@ impl<'a> Writer<'a> {
         match id.and_then(|id| id.value(event)) {
             None => self.string(b""),
             Some(Value::String(text)) => self.string(text),
-            Some(Value::ObjectId(id)) => self.out.member(Key::NONE, |room| put_hex(room, id)),
+            Some(Value::ObjectId(id)) => {
+                self.out.member(Key::NONE, |room| put_quoted_hex(room, id))
+            }
             Some(_) => {
                 let mut text = Writer::new(Vec::new(), 0, ExtendedJson::Relaxed);
                 text.unnamed(event, id.unwrap_or_default());
@@ -604,6 +606,7 @@ fn put_integer(room: &mut Room, number: impl itoa::Integer, behind: u8) -> usize
     put_short(room, itoa::Buffer::new().format(number).as_bytes(), behind)
 }
 
+// Out of line, as are dates and ids: what is around it should be small enough to be inlined.
 #[inline(never)]
 fn put_timestamp(room: &mut Room, time: u32, increment: u32) -> usize {
     let mut length = put(room, b"{\"$timestamp\":{\"t\":");
@@ -623,7 +626,7 @@ fn put_timestamp(room: &mut Room, time: u32, increment: u32) -> usize {
 }
 
 #[inline(always)]
-fn put_hex(room: &mut Room, id: &[u8; 12]) -> usize {
+fn put_quoted_hex(room: &mut Room, id: &[u8; 12]) -> usize {
     let length = put(room, b"\"........................\",");
     out::put_hex(&mut room[1..], id);
     length

@@ -1,6 +1,6 @@
 //! Sixteen bytes at a time: where something stands in them that means more to JSON or BSON than itself.
 
-use wide::i8x16;
+use wide::{i8x16, u8x16};
 
 /// How many bytes are looked at together.
 pub(crate) const SIZE: usize = 16;
@@ -66,17 +66,43 @@ pub(crate) fn nul(block: &Block) -> Option<usize> {
 #[inline(always)]
 pub(crate) fn special(block: &Block) -> Found {
     let block = vector(block);
-    // With a sign, what is not ASCII is below the space as well.
-    let low = block.simd_lt(all(b' '));
-    Found((low | block.simd_eq(all(b'"')) | block.simd_eq(all(b'\\'))).to_bitmask())
+    Found((is_low(block) | block.simd_eq(all(b'\\'))).to_bitmask())
 }
 
 /// What cannot stand in a JSON string as it is.
 #[inline(always)]
 pub(crate) fn to_escape(block: &Block) -> Found {
     let block = vector(block);
-    let control = block.simd_lt(all(b' ')) & all(u8::MAX).simd_lt(block);
-    Found((control | block.simd_eq(all(b'"')) | block.simd_eq(all(b'\\'))).to_bitmask())
+    let is_ascii = all(u8::MAX).simd_lt(block);
+    Found((is_low(block) & is_ascii | block.simd_eq(all(b'\\'))).to_bitmask())
+}
+
+/// What is not ASCII.
+#[inline(always)]
+pub(crate) fn not_ascii(block: &Block) -> Found {
+    Found(vector(block).to_bitmask())
+}
+
+/// What is below the space, the quote, and what is not ASCII: with a sign that is below the space as well.
+// With this bit turned, the quote takes the place of the space, and whatever is below stays there.
+#[inline(always)]
+fn is_low(block: i8x16) -> i8x16 {
+    const TURNED: u8 = b'"' ^ b' ';
+    (block ^ all(TURNED)).simd_lt(all(b' ' + 1))
+}
+
+/// The bytes as hexadecimal digits.
+#[inline(always)]
+pub(crate) fn hex(block: &Block) -> [Block; 2] {
+    let bytes = u8x16::from(*block);
+    let low_half = u8x16::splat(0x0F);
+    let digits = |half: u8x16| {
+        let half = vector(half.as_array());
+        let letters = all(9).simd_lt(half) & all(b'a' - 10 - b'0');
+        u8x16::from((half + all(b'0') + letters).to_array().map(i8::cast_unsigned))
+    };
+    let (high, low) = (digits(bytes >> 4 & low_half), digits(bytes & low_half));
+    [u8x16::unpack_low(high, low).to_array(), u8x16::unpack_high(high, low).to_array()]
 }
 
 #[cfg(test)]
@@ -105,6 +131,16 @@ mod tests {
         let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
         check(to_escape, is_escaped);
         check(special, |byte| is_escaped(byte) || !byte.is_ascii());
+        check(not_ascii, |byte| !byte.is_ascii());
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_each_byte() {
+        for first in 0..=u8::MAX {
+            let block: Block = std::array::from_fn(|index| first.wrapping_add(17 * index as u8));
+            let expected: String = block.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex(&block).as_flattened(), expected.as_bytes());
+        }
     }
 
     #[test]

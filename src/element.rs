@@ -170,9 +170,23 @@ impl Place {
         self.elements(outermost).value_of(self.kind).ok()
     }
 
+    /// The document there, if it is one.
+    #[inline(always)]
+    pub(crate) fn document(self, outermost: &[u8]) -> Option<Document<'_>> {
+        let mut elements = (self.kind == Kind::DOCUMENT).then(|| self.elements(outermost))?;
+        elements.document().ok()
+    }
+
     /// Its type.
     pub(crate) fn kind(self) -> Kind {
         self.kind
+    }
+
+    /// The bytes of a value of that type, whose values have that size.
+    #[inline(always)]
+    pub(crate) fn array_of<const N: usize>(self, kind: Kind, outermost: &[u8]) -> Option<&[u8; N]> {
+        let bytes = outermost.get(self.offset..)?.first_chunk();
+        bytes.filter(|_| self.kind == kind)
     }
 
     /// Elements of which it is the value to be asked for.
@@ -330,6 +344,19 @@ impl<'a> Elements<'a> {
             }
             Err(reason) => Some(Err(self.damaged(&head, reason))),
         }
+    }
+
+    /// Walks over the next element if this is what stands before its value: type, key and NUL.
+    #[inline(always)]
+    pub(crate) fn place_of<const N: usize>(&mut self, head: &[u8; N]) -> Option<Place> {
+        let mut behind = *self;
+        if behind.array() != Ok(head) {
+            return None;
+        }
+        let place = Place { kind: Kind(usize::from(head[0])), offset: behind.offset() };
+        behind.pass(place.kind).ok()?;
+        *self = behind;
+        Some(place)
     }
 
     /// Walks over a value.

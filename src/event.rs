@@ -67,7 +67,8 @@ impl Field {
 pub(crate) struct Event<'a> {
     pub(crate) raw: &'a [u8],
     fields: [Place; Field::COUNT],
-    has_others: bool,
+    /// There are fields without a place of their own.
+    pub(crate) has_others: bool,
     /// Where the event's top level is damaged; nothing behind that place has been found.
     pub(crate) malformed: Option<Malformed>,
 }
@@ -86,6 +87,16 @@ impl<'a> Event<'a> {
     #[inline(never)]
     fn locate(&mut self) {
         let mut elements = Elements::new(self.raw);
+        // Most events have these, and in this order. A comparison with what is expected is quicker than a
+        // look at what there is.
+        self.expect(&mut elements, b"\x03_id\0", Field::ResumeToken);
+        self.expect(&mut elements, b"\x02operationType\0", Field::OperationType);
+        self.expect(&mut elements, b"\x11clusterTime\0", Field::ClusterTime);
+        self.expect(&mut elements, b"\x09wallTime\0", Field::WallTime);
+        self.expect(&mut elements, b"\x03fullDocument\0", Field::FullDocument);
+        self.expect(&mut elements, b"\x03ns\0", Field::Namespace);
+        self.expect(&mut elements, b"\x03documentKey\0", Field::DocumentKey);
+        self.expect(&mut elements, b"\x03updateDescription\0", Field::UpdateDescription);
         while let Some(item) = elements.place() {
             match item {
                 Ok((head, place)) => match Field::of(head.key, head.kind) {
@@ -94,6 +105,19 @@ impl<'a> Event<'a> {
                 },
                 Err(malformed) => self.malformed = Some(malformed),
             }
+        }
+    }
+
+    /// Keeps the next element if this is what stands before its value.
+    #[inline(always)]
+    fn expect<const N: usize>(
+        &mut self,
+        elements: &mut Elements<'a>,
+        head: &[u8; N],
+        field: Field,
+    ) {
+        if let Some(place) = elements.place_of(head) {
+            self.fields[field as usize] = place;
         }
     }
 
@@ -121,12 +145,16 @@ impl<'a> Event<'a> {
         }
     }
 
+    /// Whether a field is this text: its length, itself and its NUL.
+    #[inline(always)]
+    pub(crate) fn has_text<const N: usize>(&self, field: Field, text: &[u8; N]) -> bool {
+        let place = self.place(field);
+        place.and_then(|place| place.array_of(Kind::STRING, self.raw)) == Some(text)
+    }
+
     #[inline(always)]
     pub(crate) fn document(&self, field: Field) -> Option<Document<'a>> {
-        match self.place(field)?.value(self.raw)? {
-            Value::Document(document) => Some(document),
-            _ => None,
-        }
+        self.place(field)?.document(self.raw)
     }
 
     /// The fields without a place of their own, in the server's order.

@@ -16,6 +16,7 @@ mod date;
 mod decimal;
 mod out;
 mod parse;
+mod utf8;
 mod writer;
 
 use std::mem;
@@ -276,6 +277,43 @@ mod tests {
                 let events = [first, second, first].map(Vec::as_slice);
                 super::lines(events.into_iter(), style, &mut lines);
                 assert_eq!(text(lines), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_says_the_same_in_whatever_order_its_fields_stand() {
+        let id = bson::oid::ObjectId::from_bytes(*b"\x00\x09\x0A\x9A\xA9\xFFtwelve");
+        let event = doc! {
+            "_id": { "_data": "82ABCD" },
+            "operationType": "update",
+            "clusterTime": bson::Timestamp { time: 1_700_000_000, increment: 3 },
+            "wallTime": bson::DateTime::from_millis(1_700_000_000_123),
+            "fullDocument": { "a": 1 },
+            "ns": { "db": "shop", "coll": "orders" },
+            "documentKey": { "_id": id },
+            "updateDescription": { "removedFields": ["b"], "updatedFields": { "a": 1 } },
+            "another": true,
+        };
+        let hex = "00090a9aa9ff7477656c7665";
+        let expected = [
+            &format!(r#"{{"DocumentKey":{{"DocumentId":"{hex}","_id":{{"$oid":"{hex}"}}}},"#),
+            r#""Namespace":{"Database":"shop","Collection":"orders"},"OperationType":"update","#,
+            r#""UpdateDescription":{"removedFields":["b"],"updatedFields":{"a":1}},"#,
+            r#""FullDocument":{"a":1},"another":true,"#,
+            r#""ClusterTime":{"$timestamp":{"t":1700000000,"i":3}},"#,
+            r#""WallTime":{"$date":"2023-11-14T22:13:20.123Z"},"ResumeToken":{"_data":"82ABCD"}}"#,
+        ]
+        .concat();
+        let mut fields: Vec<_> = event.into_iter().collect();
+        for first in 0..fields.len() {
+            for second in 0..fields.len() {
+                fields.swap(first, second);
+                let event: bson::Document = fields.iter().cloned().collect();
+                let event = event.to_vec().expect("BSON");
+                let mut text = String::new();
+                write_message(&mut text, &event, Format::Oplog, ExtendedJson::Relaxed);
+                assert_eq!(text, expected);
             }
         }
     }

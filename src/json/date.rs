@@ -18,7 +18,7 @@ pub(super) fn has_text(millis: i64) -> bool {
 pub(super) fn put(room: &mut Room, millis: i64) -> usize {
     // Small numbers: they are quicker to divide.
     let (days, in_day) = ((millis / 86_400_000) as u32, (millis % 86_400_000) as u32);
-    let (year, month, day) = civil(days);
+    let Day { century, year, month, day } = Day::of(days);
     let (hour, in_hour) = (in_day / 3_600_000, in_day % 3_600_000);
     let (minute, in_minute) = (in_hour / 60_000, in_hour % 60_000);
     let (second, fraction) = (in_minute / 1_000, in_minute % 1_000);
@@ -27,8 +27,8 @@ pub(super) fn put(room: &mut Room, millis: i64) -> usize {
         *room = TEXT;
     }
     let mut put = |at: usize, number: u32| [room[at], room[at + 1]] = two_digits(number);
-    put(10, year / 100);
-    put(12, year % 100);
+    put(10, century);
+    put(12, year);
     put(15, month);
     put(18, day);
     put(21, hour);
@@ -59,19 +59,39 @@ fn two_digits(number: u32) -> [u8; 2] {
     TWO_DIGITS[number as usize & 127]
 }
 
-/// Year, month and day of a day counted from 1970-01-01, for days that are not before it.
-fn civil(days: u32) -> (u32, u32, u32) {
-    // Years that begin in March have their leap day last, which makes the months a straight line.
-    const FROM_MARCH_OF_YEAR_0: u32 = 719_468;
-    const DAYS_IN_400_YEARS: u32 = 146_097;
-    let days = days + FROM_MARCH_OF_YEAR_0;
-    let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (400 * era + year + next_year, month, day)
+struct Day {
+    century: u32,
+    /// Within the century.
+    year: u32,
+    month: u32,
+    day: u32,
+}
+
+impl Day {
+    /// Of so many days since 1970-01-01.
+    #[inline(always)]
+    fn of(days: u32) -> Self {
+        // Years that begin in March have their leap day last, so that years in a century and months in a year
+        // are straight lines: of quarters of a day, and of fifths.
+        const FROM_MARCH_OF_YEAR_0: u32 = 719_468;
+        const QUARTERS_OF_CENTURY: u32 = 146_097;
+        const QUARTERS_OF_YEAR: u32 = 1_461;
+        let quarters = 4 * (days + FROM_MARCH_OF_YEAR_0) + 3;
+        let (century, rest) = (quarters / QUARTERS_OF_CENTURY, quarters % QUARTERS_OF_CENTURY);
+        let quarters = rest | 3;
+        let (year, in_year) = (quarters / QUARTERS_OF_YEAR, quarters % QUARTERS_OF_YEAR / 4);
+        let month = (5 * in_year + 2) / 153;
+        let day = in_year - (153 * month + 2) / 5 + 1;
+        if month < 10 {
+            return Self { century, year, month: month + 3, day };
+        }
+        let (month, year) = (month - 9, year + 1);
+        if year < 100 {
+            Self { century, year, month, day }
+        } else {
+            Self { century: century + 1, year: 0, month, day }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +102,8 @@ mod tests {
     fn days_are_counted_through_leap_years() {
         let mut expected = (1970, 1, 1);
         for day in 0..2_932_897 {
-            assert_eq!(civil(day), expected, "day {day}");
+            let Day { century, year, month, day: date } = Day::of(day);
+            assert_eq!((100 * century + year, month, date), expected, "day {day}");
             let (year, month, date) = expected;
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let length = match month {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::utf8;
 use crate::block::{self, Block};
 
 /// Room for a plain key, its quotes and its colon.
@@ -248,7 +249,7 @@ impl Out {
     fn quoted_special(&mut self, text: &[u8], behind: u8) {
         self.put(b"\"");
         // The check alone is much quicker than the repair.
-        if text.is_ascii() || str::from_utf8(text).is_ok() {
+        if utf8::is_valid(text) {
             self.escaped(text);
         } else {
             self.escaped(String::from_utf8_lossy(text).as_bytes());
@@ -258,46 +259,50 @@ impl Out {
 
     fn escaped(&mut self, text: &[u8]) {
         let mut rest = text;
-        while let Some(block) = rest.first_chunk() {
-            let length = self.escaped_block(block, block::SIZE);
-            rest = rest.get(length..).unwrap_or_default();
+        while let Some(ahead) = rest.first_chunk() {
+            self.escaped_block(ahead, block::SIZE);
+            rest = rest.get(block::SIZE..).unwrap_or_default();
         }
-        // The rest, as if there were more behind it.
-        let mut padded = [b' '; 2 * block::SIZE];
+        // What is left, as if there were enough behind it.
+        let mut padded = [b' '; 3 * block::SIZE];
         let mut left = put_short(&mut padded, rest);
         let mut padded = padded.as_slice();
         while left > 0
-            && let Some(block) = padded.first_chunk()
+            && let Some(ahead) = padded.first_chunk()
         {
-            let length = self.escaped_block(block, left);
+            let length = left.min(block::SIZE);
+            self.escaped_block(ahead, length);
             left -= length;
-            padded = padded.get(length..).unwrap_or_default();
+            padded = padded.get(block::SIZE..).unwrap_or_default();
         }
     }
 
-    /// Writes so many bytes of a block, or those up to the first that is escaped, and that: how many.
+    /// Writes the first block of what is ahead, of which bytes behind `length` do not count.
     #[inline(always)]
-    fn escaped_block(&mut self, block: &Block, length: usize) -> usize {
-        let plain = block::to_escape(block).first().min(length);
-        self.put_first(block, plain);
-        match block.get(plain) {
-            Some(byte) if plain < length => {
-                let (escape, length) = &ESCAPES[usize::from(*byte)];
-                self.put_first(escape, *length);
-                plain + 1
+    fn escaped_block(&mut self, ahead: &[u8; 2 * block::SIZE], length: usize) {
+        const LONGEST: usize = block::SIZE * 6;
+        let Some(block) = ahead.first_chunk() else { return };
+        self.write(|room: &mut [u8; LONGEST + block::SIZE]| {
+            // Behind each byte that is escaped the rest of the block moves.
+            let (mut from, mut at) = (0, 0);
+            put_at(room, 0, block);
+            for place in block::to_escape(block) {
+                at += place - from;
+                let (escape, length) = &ESCAPES[usize::from(ahead[place])];
+                put_at(room, at, escape);
+                (from, at) = (place + 1, at + length);
+                if let Some(rest) =
+                    ahead.get(from..).and_then(<[u8]>::first_chunk::<{ block::SIZE }>)
+                {
+                    put_at(room, at, rest);
+                }
             }
-            _ => plain,
-        }
+            at + length - from
+        });
     }
 
     pub(super) fn integer(&mut self, number: impl itoa::Integer) {
         self.write(|room: &mut [u8; SHORT]| put_integer(room, number));
-    }
-
-    /// Up to 16 bytes as hexadecimal digits.
-    #[inline(always)]
-    pub(super) fn hex<const N: usize>(&mut self, bytes: &[u8; N]) {
-        self.write(|room: &mut [u8; 32]| put_hex(room, bytes));
     }
 
     /// Closes an object or array. The comma behind its last member goes, one behind itself comes.
@@ -325,6 +330,14 @@ impl fmt::Write for Out {
     }
 }
 
+/// Puts a text of a fixed length at a place that has room for it.
+#[inline(always)]
+pub(super) fn put_at<const N: usize>(room: &mut [u8], at: usize, text: &[u8; N]) {
+    if let Some(room) = room.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *room = *text;
+    }
+}
+
 /// A text of N to 2 N bytes as two pieces of a fixed size, which overlap.
 type Ends<'a, const N: usize> = (&'a [u8; N], &'a [u8; N]);
 
@@ -336,12 +349,9 @@ fn ends<const N: usize>(text: &[u8]) -> Option<Ends<'_, N>> {
 /// Puts both in their places of a text of that length.
 #[inline(always)]
 fn put_ends<const N: usize>(room: &mut [u8], (first, last): Ends<'_, N>, length: usize) {
-    if let Some(room) = room.first_chunk_mut() {
-        *room = *first;
-    }
-    let room = length.checked_sub(N).and_then(|start| room.get_mut(start..));
-    if let Some(room) = room.and_then(<[u8]>::first_chunk_mut) {
-        *room = *last;
+    put_at(room, 0, first);
+    if let Some(start) = length.checked_sub(N) {
+        put_at(room, start, last);
     }
 }
 
@@ -362,6 +372,14 @@ pub(super) fn put_short<const N: usize>(room: &mut [u8; N], text: &[u8]) -> usiz
         _ => return 0,
     }
     length
+}
+
+/// The beginning of a text, as if there were spaces behind it.
+#[inline(always)]
+pub(super) fn padded(text: &[u8]) -> Block {
+    let mut padded = [b' '; SHORT];
+    put_short(&mut padded, text);
+    *padded.first_chunk().unwrap_or(&[b' '; block::SIZE])
 }
 
 #[inline(always)]
@@ -391,14 +409,19 @@ pub(super) fn put_quoted(room: &mut Room, block: &Block, length: usize, behind: 
     length + 3
 }
 
-/// Puts bytes as hexadecimal digits, and tells how many.
+/// A byte as hexadecimal digits.
 #[inline(always)]
-pub(super) fn put_hex<const N: usize>(room: &mut [u8], bytes: &[u8; N]) -> usize {
-    let (pairs, _) = room.as_chunks_mut();
-    for (pair, byte) in pairs.iter_mut().zip(bytes) {
-        *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
-    }
-    2 * N
+pub(super) fn hex(byte: u8) -> [u8; 2] {
+    [hex_digit(byte >> 4), hex_digit(byte & 15)]
+}
+
+/// An ObjectId as hexadecimal digits.
+#[inline(always)]
+pub(super) fn hex_of_id(id: &[u8; 12]) -> [u8; 24] {
+    let mut block = [0; block::SIZE];
+    put_at(&mut block, 0, id);
+    let digits = block::hex(&block);
+    *digits.as_flattened().first_chunk().unwrap_or(&[b'0'; 24])
 }
 
 /// The first, the middle and the last byte of a text of one to three.
@@ -423,8 +446,8 @@ const fn hex_digit(number: u8) -> u8 {
 }
 
 /// What stands for a byte inside of a JSON string, and its length.
-const ESCAPES: [([u8; 6], usize); 256] = {
-    let mut table = [([0; 6], 0); 256];
+const ESCAPES: [([u8; 8], usize); 256] = {
+    let mut table = [([0; 8], 0); 256];
     let mut byte = 0;
     while byte < 256 {
         let low = byte as u8;
@@ -438,11 +461,11 @@ const ESCAPES: [([u8; 6], usize); 256] = {
             _ => 0,
         };
         table[byte] = if letter != 0 {
-            ([b'\\', letter, 0, 0, 0, 0], 2)
+            ([b'\\', letter, 0, 0, 0, 0, 0, 0], 2)
         } else if low < b' ' {
-            ([b'\\', b'u', b'0', b'0', hex_digit(low >> 4), hex_digit(low & 15)], 6)
+            ([b'\\', b'u', b'0', b'0', hex_digit(low >> 4), hex_digit(low & 15), 0, 0], 6)
         } else {
-            ([low, 0, 0, 0, 0, 0], 1)
+            ([low, 0, 0, 0, 0, 0, 0, 0], 1)
         };
         byte += 1;
     }

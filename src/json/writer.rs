@@ -91,19 +91,9 @@ impl<'a> Writer<'a> {
 
     /// With the paths of the updated fields if they are asked for.
     fn oplog(&mut self, event: &Event<'a>, updated_paths: Option<Vec<String>>) {
-        self.out.put(b"{\"DocumentKey\":");
         self.document_key(event);
-        self.out.put(b"\"Namespace\":");
-        self.namespace(event, Field::Namespace);
-        self.out.put(b"\"OperationType\":");
-        match event.text(Field::OperationType).unwrap_or_default() {
-            b"insert" => self.out.put(b"\"insert\","),
-            b"update" => self.out.put(b"\"update\","),
-            b"replace" => self.out.put(b"\"replace\","),
-            b"delete" => self.out.put(b"\"delete\","),
-            other => self.string(other),
-        }
-        self.out.put(b"\"UpdateDescription\":");
+        self.namespace(event, Field::Namespace, b"\"Namespace\":");
+        self.operation(event);
         let description = event.document(Field::UpdateDescription);
         self.update_description(description);
         if let (Some(_), Some(paths)) = (description, updated_paths) {
@@ -114,18 +104,19 @@ impl<'a> Writer<'a> {
         self.field(event, Field::FullDocument, b"\"FullDocument\":");
         self.field(event, Field::FullDocumentBeforeChange, b"\"FullDocumentBeforeChange\":");
         if event.place(Field::To).is_some() {
-            self.out.put(b"\"To\":");
-            self.namespace(event, Field::To);
+            self.namespace(event, Field::To, b"\"To\":");
         }
         self.field(event, Field::OperationDescription, b"\"OperationDescription\":");
         self.field(event, Field::TxnNumber, b"\"TxnNumber\":");
         self.field(event, Field::Lsid, b"\"Lsid\":");
-        for (head, place) in event.others() {
-            self.named(key(&head), event.raw, place);
+        if event.has_others {
+            for (head, place) in event.others() {
+                self.named(key(&head), event.raw, place);
+            }
         }
-        self.field(event, Field::ClusterTime, b"\"ClusterTime\":");
-        self.field(event, Field::WallTime, b"\"WallTime\":");
-        self.field(event, Field::ResumeToken, b"\"ResumeToken\":");
+        self.cluster_time(event);
+        self.wall_time(event);
+        self.resume_token(event);
 
         if let Some(malformed) = event.malformed {
             self.malformed(malformed);
@@ -141,11 +132,16 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// The beginning of an oplog object.
     #[inline(always)]
     fn document_key(&mut self, event: &Event<'a>) {
         const DOCUMENT_ID: &[u8] = b"DocumentId";
-        self.out.put(b"{\"DocumentId\":");
-        let Some(document_key) = event.document(Field::DocumentKey) else {
+        let document_key = event.document(Field::DocumentKey);
+        if let Some(id) = document_key.and_then(only_object_id) {
+            return self.out.write(|room| put_object_id_key(room, id));
+        }
+        self.out.put(b"{\"DocumentKey\":{\"DocumentId\":");
+        let Some(document_key) = document_key else {
             self.string(b"");
             return self.out.close(b'}');
         };
@@ -170,9 +166,7 @@ impl<'a> Writer<'a> {
         match id.and_then(|id| id.value(event)) {
             None => self.string(b""),
             Some(Value::String(text)) => self.string(text),
-            Some(Value::ObjectId(id)) => {
-                self.out.member(Key::NONE, |room| put_quoted_hex(room, id))
-            }
+            Some(Value::ObjectId(id)) => self.out.write(|room| put_quoted_hex(room, id)),
             Some(_) => {
                 let mut text = Writer::new(Vec::new(), 0, ExtendedJson::Relaxed);
                 text.unnamed(event, id.unwrap_or_default());
@@ -181,16 +175,55 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn namespace(&mut self, event: &Event<'a>, field: Field) {
+    #[inline(always)]
+    fn cluster_time(&mut self, event: &Event<'a>) {
+        let place = event.place(Field::ClusterTime);
+        match place.and_then(|place| place.array_of(Kind::TIMESTAMP, event.raw)) {
+            Some(bytes) => {
+                self.out.put(b"\"ClusterTime\":");
+                self.timestamp(u64::from_le_bytes(*bytes));
+            }
+            None => self.field(event, Field::ClusterTime, b"\"ClusterTime\":"),
+        }
+    }
+
+    #[inline(always)]
+    fn wall_time(&mut self, event: &Event<'a>) {
+        let place = event.place(Field::WallTime);
+        match place.and_then(|place| place.array_of(Kind::DATE_TIME, event.raw)) {
+            Some(bytes) => {
+                self.out.put(b"\"WallTime\":");
+                self.date(i64::from_le_bytes(*bytes));
+            }
+            None => self.field(event, Field::WallTime, b"\"WallTime\":"),
+        }
+    }
+
+    #[inline(always)]
+    fn resume_token(&mut self, event: &Event<'a>) {
+        match event.document(Field::ResumeToken).and_then(only_data) {
+            Some(data) => {
+                self.out.put(b"\"ResumeToken\":{\"_data\":");
+                self.out.quoted(data, b'}');
+                self.out.put(b",");
+            }
+            None => self.field(event, Field::ResumeToken, b"\"ResumeToken\":"),
+        }
+    }
+
+    fn namespace<const N: usize>(&mut self, event: &Event<'a>, field: Field, name: &[u8; N]) {
         let Some(document) = event.document(field) else {
+            self.out.put(name);
             return self.out.put(b"{\"Database\":\"\",\"Collection\":\"\"},");
         };
         if let Some((last, written)) = &self.namespace
             && *last == document.bytes()
         {
+            self.out.put(name);
             self.out.repeat(written.clone());
             return self.out.put(b",");
         }
+        self.out.put(name);
         let start = self.out.len();
         let namespace = Namespace::new(document);
         self.out.put(b"{\"Database\":");
@@ -208,14 +241,31 @@ impl<'a> Writer<'a> {
     }
 
     #[inline(always)]
+    fn operation(&mut self, event: &Event<'a>) {
+        if event.has_text(Field::OperationType, b"\x07\0\0\0insert\0") {
+            self.out.put(b"\"OperationType\":\"insert\",");
+        } else if event.has_text(Field::OperationType, b"\x07\0\0\0update\0") {
+            self.out.put(b"\"OperationType\":\"update\",");
+        } else if event.has_text(Field::OperationType, b"\x08\0\0\0replace\0") {
+            self.out.put(b"\"OperationType\":\"replace\",");
+        } else if event.has_text(Field::OperationType, b"\x07\0\0\0delete\0") {
+            self.out.put(b"\"OperationType\":\"delete\",");
+        } else {
+            self.out.put(b"\"OperationType\":");
+            self.string(event.text(Field::OperationType).unwrap_or_default());
+        }
+    }
+
+    #[inline(always)]
     fn update_description(&mut self, description: Option<Document<'a>>) {
-        self.out.put(b"{");
-        if description.and_then(|document| document.find(b"updatedFields")).is_none() {
+        let Some(document) = description else {
+            return self.out.put(b"\"UpdateDescription\":{\"updatedFields\":{}},");
+        };
+        self.out.put(b"\"UpdateDescription\":{");
+        if document.find(b"updatedFields").is_none() {
             self.out.put(b"\"updatedFields\":{},");
         }
-        if let Some(document) = description {
-            self.nested(document, Shape::Members);
-        }
+        self.nested(document, Shape::Members);
         self.out.close(b'}');
     }
 
@@ -401,9 +451,7 @@ impl<'a> Writer<'a> {
             }
             Kind::TIMESTAMP => {
                 let both = u64::from_le_bytes(*elements.array()?);
-                // The increment comes first.
-                let (time, increment) = ((both >> 32) as u32, both as u32);
-                self.out.member(key, |room| put_timestamp(room, time, increment));
+                self.out.member(key, |room| put_timestamp(room, both));
             }
             _ => {
                 let before = self.out.len();
@@ -470,7 +518,7 @@ impl<'a> Writer<'a> {
             Value::ObjectId(id) => self.object_id(id),
             Value::DateTime(millis) => self.date(millis),
             Value::Timestamp { time, increment } => {
-                self.out.member(Key::NONE, |room| put_timestamp(room, time, increment));
+                self.timestamp(u64::from(time) << 32 | u64::from(increment))
             }
             Value::Binary { subtype, bytes } => self.binary(subtype, bytes),
             Value::Decimal128(bytes) => {
@@ -497,7 +545,7 @@ impl<'a> Writer<'a> {
     }
 
     fn object_id(&mut self, id: &[u8; 12]) {
-        self.out.member(Key::NONE, |room| put_object_id(room, id));
+        self.out.write(|room| put_object_id(room, id));
     }
 
     /// In the canonical mode behind that opening.
@@ -505,12 +553,18 @@ impl<'a> Writer<'a> {
         if self.mode == ExtendedJson::Canonical {
             return self.quoted_integer(opening, number);
         }
-        self.out.member(Key::NONE, |room| put_integer(room, number, b','));
+        self.out.write(|room| put_integer(room, number, b','));
+    }
+
+    /// The time in the upper half, the increment in the lower one.
+    #[inline(always)]
+    fn timestamp(&mut self, both: u64) {
+        self.out.write(|room| put_timestamp(room, both));
     }
 
     fn date(&mut self, millis: i64) {
         if self.mode == ExtendedJson::Relaxed && date::has_text(millis) {
-            return self.out.member(Key::NONE, |room| date::put(room, millis));
+            return self.out.write(|room| date::put(room, millis));
         }
         self.quoted_integer(b"{\"$date\":{\"$numberLong\":\"", millis);
         self.out.close(b'}');
@@ -562,7 +616,7 @@ impl<'a> Writer<'a> {
         self.out.put(b"{\"$binary\":{\"base64\":\"");
         let _ = write!(self.out, "{}", Base64Display::new(payload, &BASE64));
         self.out.put(b"\",\"subType\":\"");
-        self.out.hex(&[subtype]);
+        self.out.put(&out::hex(subtype));
         self.out.put(b"\"}},");
     }
 
@@ -576,6 +630,30 @@ impl<'a> Writer<'a> {
         self.out.close(b'}');
         self.out.close(b'}');
     }
+}
+
+/// The ObjectId, if a document has `_id` with an ObjectId and nothing else, as most document keys do.
+#[inline(always)]
+fn only_object_id(document: Document<'_>) -> Option<&[u8; 12]> {
+    let (head, rest) = document.bytes().split_first_chunk()?;
+    let (id, end) = rest.split_first_chunk()?;
+    (head == b"\x16\0\0\0\x07_id\0" && end == [0]).then_some(id)
+}
+
+/// The text, if a document has `_data` with a text and nothing else, as most resume tokens do.
+#[inline(always)]
+fn only_data(document: Document<'_>) -> Option<&[u8]> {
+    let bytes = document.bytes();
+    let (declared, rest) = bytes.split_first_chunk()?;
+    let (head, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let text = rest.strip_suffix(&[0, 0])?;
+    let is_length =
+        |number: &[u8; 4], length| usize::try_from(i32::from_le_bytes(*number)) == Ok(length);
+    let is_it = head == b"\x02_data\0"
+        && is_length(declared, bytes.len())
+        && is_length(length, text.len() + 1);
+    is_it.then_some(text)
 }
 
 #[inline(always)]
@@ -608,7 +686,8 @@ fn put_integer(room: &mut Room, number: impl itoa::Integer, behind: u8) -> usize
 
 // Out of line, as are dates and ids: what is around it should be small enough to be inlined.
 #[inline(never)]
-fn put_timestamp(room: &mut Room, time: u32, increment: u32) -> usize {
+fn put_timestamp(room: &mut Room, both: u64) -> usize {
+    let (time, increment) = ((both >> 32) as u32, both as u32);
     let mut length = put(room, b"{\"$timestamp\":{\"t\":");
     for (number, behind) in [(time, b",\"i\":"), (increment, b"}},\0\0")] {
         if let Some(room) =
@@ -628,15 +707,26 @@ fn put_timestamp(room: &mut Room, time: u32, increment: u32) -> usize {
 #[inline(always)]
 fn put_quoted_hex(room: &mut Room, id: &[u8; 12]) -> usize {
     let length = put(room, b"\"........................\",");
-    out::put_hex(&mut room[1..], id);
+    out::put_at(room, 1, &out::hex_of_id(id));
     length
+}
+
+/// The beginning of an oplog object whose document key is an ObjectId.
+const OBJECT_ID_KEY: &[u8; 99] = b"{\"DocumentKey\":{\"DocumentId\":\"\
+    ........................\",\"_id\":{\"$oid\":\"........................\"}},";
+
+#[inline(always)]
+fn put_object_id_key(room: &mut [u8; OBJECT_ID_KEY.len()], id: &[u8; 12]) -> usize {
+    *room = *OBJECT_ID_KEY;
+    let digits = out::hex_of_id(id);
+    out::put_at(room, 30, &digits);
+    out::put_at(room, 71, &digits);
+    room.len()
 }
 
 #[inline(never)]
 fn put_object_id(room: &mut Room, id: &[u8; 12]) -> usize {
     let length = put(room, b"{\"$oid\":\"........................\"},");
-    if let Some(room) = room.get_mut(9..) {
-        out::put_hex(room, id);
-    }
+    out::put_at(room, 9, &out::hex_of_id(id));
     length
 }

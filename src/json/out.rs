@@ -96,15 +96,6 @@ impl Out {
         });
     }
 
-    /// The beginning of text that needs no escapes.
-    #[inline(always)]
-    pub(super) fn put_first<const N: usize>(&mut self, text: &[u8; N], length: usize) {
-        self.write(|room| {
-            *room = *text;
-            length
-        });
-    }
-
     /// Text of any length that needs no escapes.
     #[inline(always)]
     pub(super) fn text(&mut self, text: &[u8]) {

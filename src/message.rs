@@ -260,6 +260,13 @@ pub struct Message {
     events: Arc<Events>,
     index: usize,
     json: OnceLock<Text>,
+    /// Beside the message, which is small without them: a batch holds many.
+    others: OnceLock<Box<Texts>>,
+}
+
+/// The texts that fewer consumers ask for.
+#[derive(Default)]
+struct Texts {
     namespace: OnceLock<Text>,
     updated_paths: OnceLock<Text>,
     resume_token: OnceLock<Option<Text>>,
@@ -267,14 +274,11 @@ pub struct Message {
 
 impl Message {
     pub(crate) fn new(events: Arc<Events>, index: usize) -> Self {
-        Self {
-            events,
-            index,
-            json: OnceLock::new(),
-            namespace: OnceLock::new(),
-            updated_paths: OnceLock::new(),
-            resume_token: OnceLock::new(),
-        }
+        Self { events, index, json: OnceLock::new(), others: OnceLock::new() }
+    }
+
+    fn others(&self) -> &Texts {
+        self.others.get_or_init(Box::default)
     }
 
     pub(crate) fn of_piece(piece: Piece) -> Self {
@@ -319,7 +323,7 @@ impl Message {
     }
 
     pub(crate) fn namespace_text(&self) -> &Text {
-        self.namespace.get_or_init(|| {
+        self.others().namespace.get_or_init(|| {
             let mut text = String::new();
             event::write_namespace(self.bson(), &mut text);
             Text::new(text)
@@ -337,7 +341,8 @@ impl Message {
     }
 
     pub(crate) fn updated_paths_text(&self) -> &Text {
-        self.updated_paths.get_or_init(|| Text::new(json::array_of_texts(&self.updated_paths())))
+        let texts = self.others();
+        texts.updated_paths.get_or_init(|| Text::new(json::array_of_texts(&self.updated_paths())))
     }
 
     /// The resume token as JSON: with [`Start::StartAfter`](crate::Start::StartAfter) a new worker
@@ -347,7 +352,8 @@ impl Message {
     }
 
     pub(crate) fn resume_token_text(&self) -> Option<&Text> {
-        self.resume_token
+        self.others()
+            .resume_token
             .get_or_init(|| {
                 self.events.token(self.index).map(|token| Text::new(json_of_token(token)))
             })
@@ -413,11 +419,14 @@ impl Batch {
 
     /// The messages, in the order in which they were read.
     pub fn messages(&self) -> &[Message] {
-        self.messages.get_or_init(|| self.make_messages().collect())
+        self.messages.get_or_init(|| self.make_messages(|message| message))
     }
 
-    pub(crate) fn make_messages(&self) -> impl Iterator<Item = Message> {
-        self.pieces.iter().flat_map(Piece::messages)
+    pub(crate) fn make_messages<M>(&self, wrap: impl Fn(Message) -> M) -> Box<[M]> {
+        // What they are taken from does not know how many there are.
+        let mut messages = Vec::with_capacity(self.len());
+        messages.extend(self.pieces.iter().flat_map(Piece::messages).map(wrap));
+        messages.into_boxed_slice()
     }
 
     /// One message; `None` past the end.

@@ -34,9 +34,9 @@ pub unsafe extern "C" fn ms_batch_get(batch: *const ms_batch, index: usize) -> *
     plain(ptr::null(), || {
         // SAFETY: NULL or a live batch, as the C API asks for.
         let Some(batch) = (unsafe { borrow(batch) }) else { return ptr::null() };
-        let messages = batch.messages.get_or_init(|| {
-            batch.batch.make_messages().map(|message| ms_message { message }).collect()
-        });
+        let messages = batch
+            .messages
+            .get_or_init(|| batch.batch.make_messages(|message| ms_message { message }));
         messages.get(index).map_or(ptr::null(), ptr::from_ref)
     })
 }

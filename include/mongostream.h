@@ -101,7 +101,7 @@
 #define MS_OPT_SHOW_EXPANDED_EVENTS "show_expanded_events"
 
 /**
- * 1 to 2147483647 [3000]. Most events in one reply of the server. Larger ones cost memory and gain
+ * 1 to 2147483647 [4000]. Most events in one reply of the server. Larger ones cost memory and gain
  * nothing.
  */
 #define MS_OPT_BATCH_SIZE "batch_size"

@@ -202,7 +202,7 @@ impl Default for Options {
             full_document: FullDocument::Default,
             full_document_before_change: FullDocumentBeforeChange::Off,
             show_expanded_events: false,
-            batch_size: 3000,
+            batch_size: 4000,
             await_time: Duration::from_secs(1),
             format: Format::Oplog,
             json: ExtendedJson::Relaxed,
@@ -354,7 +354,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "batch_size",
         values: "1 to 2147483647",
-        default: "3000",
+        default: "4000",
         text: "Most events in one reply of the server. Larger ones cost memory and gain nothing.",
         set: |options, value| {
             options.batch_size = parse_number(value, 1, i32::MAX as u64)? as u32;

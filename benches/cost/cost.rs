@@ -26,14 +26,14 @@ type Work = fn(&[Vec<u8>], usize);
 
 /// What is counted, and the instructions it takes an event.
 const WORK: [(&str, f64, Work); 4] = [
-    ("JSON, the server's event", 6_346.0, |events, rounds| {
+    ("JSON, the server's event", 6_129.0, |events, rounds| {
         let mut text = String::new();
         for event in events.iter().cycle().take(rounds * EVENTS) {
             text.clear();
             write_document(black_box(&mut text), event, ExtendedJson::Relaxed);
         }
     }),
-    ("JSON, oplog", 7_276.0, |events, rounds| {
+    ("JSON, oplog", 5_893.0, |events, rounds| {
         let mut text = String::new();
         for event in events.iter().cycle().take(rounds * EVENTS) {
             text.clear();
@@ -44,7 +44,7 @@ const WORK: [(&str, f64, Work); 4] = [
         let take = |buffer: &Buffer| buffer.recv_batch(500).unwrap().as_ref().map(Batch::ack);
         hand_over(events, rounds, 2, take);
     }),
-    ("hand-over message by message, acknowledged", 867.0, |events, rounds| {
+    ("hand-over message by message, acknowledged", 847.0, |events, rounds| {
         let take = |buffer: &Buffer| buffer.recv().unwrap().as_ref().map(Message::ack);
         hand_over(events, rounds, EVENTS, take);
     }),

@@ -49,7 +49,7 @@ pub(crate) struct Run {
 }
 
 /// What mongostream asks for where no option says otherwise.
-const DEFAULT: u32 = 3000;
+const DEFAULT: u32 = 4000;
 const LARGE: u32 = 5000;
 
 /// A program that is built when it is first asked for.

@@ -694,9 +694,7 @@ fn put_timestamp(room: &mut Room, both: u64) -> usize {
             room.get_mut(length..).and_then(<[u8]>::first_chunk_mut::<{ out::SHORT + 5 }>)
         {
             let digits = out::put_integer(room, number);
-            if let Some(room) = room.get_mut(digits..).and_then(<[u8]>::first_chunk_mut) {
-                *room = *behind;
-            }
+            out::put_at(room, digits, behind);
             length += digits + behind.len();
         }
     }

@@ -83,7 +83,7 @@ fn without_defaults(expected: &Document) -> Document {
 /// A cursor is opened with `batchSize: 0`, and asked for batches of the wanted size afterwards. It is
 /// opened again with `startAfter`, which means what `resumeAfter` means and takes every token.
 fn in_the_words_of_the_tests(commands: &mut [Command]) -> Result<()> {
-    const DEFAULT_BATCH_SIZE: i32 = 3000;
+    const DEFAULT_BATCH_SIZE: i32 = 4000;
     let mut was_open = false;
     for number in 0..commands.len() {
         let asked = batch_size_asked_later(&commands[number..]);

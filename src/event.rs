@@ -67,8 +67,7 @@ impl Field {
 pub(crate) struct Event<'a> {
     pub(crate) raw: &'a [u8],
     fields: [Place; Field::COUNT],
-    /// There are fields without a place of their own.
-    pub(crate) has_others: bool,
+    has_others: bool,
     /// Where the event's top level is damaged; nothing behind that place has been found.
     pub(crate) malformed: Option<Malformed>,
 }

@@ -109,13 +109,27 @@ impl<'a> Writer<'a> {
         self.field(event, Field::OperationDescription, b"\"OperationDescription\":");
         self.field(event, Field::TxnNumber, b"\"TxnNumber\":");
         self.field(event, Field::Lsid, b"\"Lsid\":");
-        if event.has_others {
-            for (head, place) in event.others() {
-                self.named(key(&head), event.raw, place);
-            }
+        for (head, place) in event.others() {
+            self.named(key(&head), event.raw, place);
         }
-        self.cluster_time(event);
-        self.wall_time(event);
+        self.field_of(
+            event,
+            Field::ClusterTime,
+            Kind::TIMESTAMP,
+            b"\"ClusterTime\":",
+            |writer, both| {
+                writer.timestamp(u64::from_le_bytes(both));
+            },
+        );
+        self.field_of(
+            event,
+            Field::WallTime,
+            Kind::DATE_TIME,
+            b"\"WallTime\":",
+            |writer, millis| {
+                writer.date(i64::from_le_bytes(millis));
+            },
+        );
         self.resume_token(event);
 
         if let Some(malformed) = event.malformed {
@@ -129,6 +143,26 @@ impl<'a> Writer<'a> {
         if let Some(place) = event.place(field) {
             self.out.put(name);
             self.unnamed(event.raw, place);
+        }
+    }
+
+    /// [`field`](Self::field) with a shorter way for the type that it has mostly, of eight bytes.
+    #[inline(always)]
+    fn field_of<const N: usize>(
+        &mut self,
+        event: &Event<'a>,
+        field: Field,
+        kind: Kind,
+        name: &[u8; N],
+        write: impl FnOnce(&mut Self, [u8; 8]),
+    ) {
+        let place = event.place(field);
+        match place.and_then(|place| place.array_of(kind, event.raw)) {
+            Some(bytes) => {
+                self.out.put(name);
+                write(self, *bytes);
+            }
+            None => self.field(event, field, name),
         }
     }
 
@@ -176,30 +210,6 @@ impl<'a> Writer<'a> {
     }
 
     #[inline(always)]
-    fn cluster_time(&mut self, event: &Event<'a>) {
-        let place = event.place(Field::ClusterTime);
-        match place.and_then(|place| place.array_of(Kind::TIMESTAMP, event.raw)) {
-            Some(bytes) => {
-                self.out.put(b"\"ClusterTime\":");
-                self.timestamp(u64::from_le_bytes(*bytes));
-            }
-            None => self.field(event, Field::ClusterTime, b"\"ClusterTime\":"),
-        }
-    }
-
-    #[inline(always)]
-    fn wall_time(&mut self, event: &Event<'a>) {
-        let place = event.place(Field::WallTime);
-        match place.and_then(|place| place.array_of(Kind::DATE_TIME, event.raw)) {
-            Some(bytes) => {
-                self.out.put(b"\"WallTime\":");
-                self.date(i64::from_le_bytes(*bytes));
-            }
-            None => self.field(event, Field::WallTime, b"\"WallTime\":"),
-        }
-    }
-
-    #[inline(always)]
     fn resume_token(&mut self, event: &Event<'a>) {
         match event.document(Field::ResumeToken).and_then(only_data) {
             Some(data) => {
@@ -212,18 +222,16 @@ impl<'a> Writer<'a> {
     }
 
     fn namespace<const N: usize>(&mut self, event: &Event<'a>, field: Field, name: &[u8; N]) {
+        self.out.put(name);
         let Some(document) = event.document(field) else {
-            self.out.put(name);
             return self.out.put(b"{\"Database\":\"\",\"Collection\":\"\"},");
         };
         if let Some((last, written)) = &self.namespace
             && *last == document.bytes()
         {
-            self.out.put(name);
             self.out.repeat(written.clone());
             return self.out.put(b",");
         }
-        self.out.put(name);
         let start = self.out.len();
         let namespace = Namespace::new(document);
         self.out.put(b"{\"Database\":");

@@ -120,9 +120,39 @@ pub(crate) fn lines<'a>(
     let mut writer = Writer::new(mem::take(out), more, style.mode);
     for event in events {
         writer.styled(event, style);
-        writer.end_line();
+        writer.end(b'\n');
     }
     *out = writer.finish();
+}
+
+/// Texts in one piece of memory: UTF-8, each followed by a NUL.
+pub(crate) struct Texts {
+    bytes: Vec<u8>,
+    /// Where each ends, its NUL included.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    /// One of them, with its NUL.
+    pub(crate) fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = index.checked_sub(1).map_or(Some(&0), |before| self.ends.get(before))?;
+        self.bytes.get(*start..*self.ends.get(index)?)
+    }
+}
+
+/// Each event as a text of its own.
+pub(crate) fn texts<'a>(
+    events: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    style: Style,
+) -> Texts {
+    let more = events.clone().map(|event| room_for(event, style.mode)).sum();
+    let mut writer = Writer::new(Vec::new(), more, style.mode);
+    let mut ends = Vec::with_capacity(events.len());
+    for event in events {
+        writer.styled(event, style);
+        ends.push(writer.end(0));
+    }
+    Texts { bytes: writer.finish(), ends }
 }
 
 /// A JSON array of texts.

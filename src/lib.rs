@@ -62,6 +62,7 @@ pub mod feed;
 mod fork;
 mod fragments;
 mod gate;
+mod group;
 mod heap;
 pub mod json;
 mod log;
@@ -77,6 +78,7 @@ mod servers;
 mod snapshot;
 mod stats;
 mod stream;
+mod text;
 mod uri;
 #[cfg(unix)]
 mod wakeup;

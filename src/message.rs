@@ -2,7 +2,8 @@
 //!
 //! Messages made from one server reply share its memory; nothing is parsed or copied until a
 //! consumer asks. A large reply is copied in small groups instead, so that one message kept for
-//! long never keeps 16 MB alive (see [`Events::SHARE_LIMIT`]).
+//! long never keeps 16 MB alive (see [`Events::SHARE_LIMIT`]). The JSON of neighbours is written
+//! together where that saves work (see [`Group`]).
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,10 +14,12 @@ use crate::ack::AckSequence;
 use crate::cursor::Reply;
 use crate::event;
 use crate::fork::Origin;
-use crate::json::{self, ExtendedJson, Style};
+use crate::group::Group;
+use crate::json::{self, ExtendedJson, Style, Texts};
 use crate::paths;
 use crate::snapshot::Tracker;
 use crate::stats::Meter;
+use crate::text::{Text, without_nul};
 
 /// What a message knows of the worker that read it.
 pub(crate) struct Source {
@@ -43,32 +46,6 @@ impl Source {
 
     pub(crate) fn acks(&self) -> MutexGuard<'_, AckSequence> {
         self.acks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Text that can be handed to C as it is: it ends in a NUL, which its Rust face does not show.
-pub(crate) struct Text(Vec<u8>);
-
-impl Text {
-    pub(crate) fn new(text: String) -> Self {
-        Self::of_utf8(text.into_bytes())
-    }
-
-    /// Of text that is UTF-8. C gets it as it is; for Rust that is looked at again, which is cheaper than to
-    /// have a `String` looked at once.
-    fn of_utf8(mut text: Vec<u8>) -> Self {
-        text.push(0);
-        Self(text)
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        // It is UTF-8: it was a `String`, or comes from the JSON writer, which writes UTF-8 alone.
-        let text = self.0.split_last().map(|(_nul, text)| text).unwrap_or_default();
-        simdutf8::basic::from_utf8(text).unwrap_or_default()
-    }
-
-    pub(crate) fn with_nul(&self) -> &[u8] {
-        &self.0
     }
 }
 
@@ -198,7 +175,7 @@ impl Events {
         self.spans[index].len()
     }
 
-    fn bson(&self, index: usize) -> &[u8] {
+    pub(crate) fn bson(&self, index: usize) -> &[u8] {
         let span = &self.spans[index];
         let bytes = match &self.memory {
             Memory::Shared(reply) => reply.bytes(),
@@ -221,6 +198,11 @@ impl Events {
         json::write_styled(out, self.bson(index), self.source.style);
     }
 
+    /// The JSON of some neighbours.
+    pub(crate) fn json(&self, range: Range<usize>) -> Texts {
+        json::texts(range.map(|index| self.bson(index)), self.source.style)
+    }
+
     fn ack(&self, range: Range<usize>) {
         // In a forked child the lock may be held for ever, and the stream is the parent's.
         if self.source.origin.check().is_err() {
@@ -231,6 +213,7 @@ impl Events {
 }
 
 /// Neighbouring events: what moves through the buffer.
+#[derive(Clone)]
 pub(crate) struct Piece {
     pub(crate) events: Arc<Events>,
     pub(crate) range: Range<usize>,
@@ -246,8 +229,12 @@ impl Piece {
         (taken, bytes)
     }
 
-    fn messages(&self) -> impl Iterator<Item = Message> {
-        self.range.clone().map(|index| Message::new(Arc::clone(&self.events), index))
+    fn messages(self) -> impl Iterator<Item = Message> {
+        Group::split(self).flat_map(|group| {
+            let group = Arc::new(group);
+            let count = group.piece.range.len();
+            (0..count).map(move |at| Message::new(Place::InGroup(Arc::clone(&group), at)))
+        })
     }
 }
 
@@ -257,57 +244,77 @@ impl Piece {
 /// its worker. It may be sent to and shared between threads; dropping it without
 /// [`ack`](Self::ack) leaves it unacknowledged.
 pub struct Message {
-    events: Arc<Events>,
-    index: usize,
+    place: Place,
     json: OnceLock<Text>,
     /// Beside the message, which is small without them: a batch holds many.
-    others: OnceLock<Box<Texts>>,
+    others: OnceLock<Box<Others>>,
+}
+
+/// Where the event of a message is.
+enum Place {
+    Alone(Arc<Events>, usize),
+    InGroup(Arc<Group>, usize),
 }
 
 /// The texts that fewer consumers ask for.
 #[derive(Default)]
-struct Texts {
+struct Others {
     namespace: OnceLock<Text>,
     updated_paths: OnceLock<Text>,
     resume_token: OnceLock<Option<Text>>,
 }
 
 impl Message {
-    pub(crate) fn new(events: Arc<Events>, index: usize) -> Self {
-        Self { events, index, json: OnceLock::new(), others: OnceLock::new() }
+    fn new(place: Place) -> Self {
+        Self { place, json: OnceLock::new(), others: OnceLock::new() }
     }
 
-    fn others(&self) -> &Texts {
+    fn event(&self) -> (&Events, usize) {
+        match &self.place {
+            Place::Alone(events, index) => (events, *index),
+            Place::InGroup(group, at) => (&group.piece.events, group.piece.range.start + at),
+        }
+    }
+
+    fn others(&self) -> &Others {
         self.others.get_or_init(Box::default)
     }
 
     pub(crate) fn of_piece(piece: Piece) -> Self {
-        Self::new(piece.events, piece.range.start)
+        Self::new(Place::Alone(piece.events, piece.range.start))
     }
 
     /// The message as JSON, on one line, in the worker's `format` and `json`.
     ///
-    /// The shapes are described in [`json`](crate::json).
+    /// The shapes are described in [`json`](crate::json). For a consumer that asks one message of a batch after
+    /// the other, the texts of a few neighbours are written at once.
     pub fn json(&self) -> &str {
-        self.json_text().as_str()
+        without_nul(self.json_with_nul())
     }
 
-    pub(crate) fn json_text(&self) -> &Text {
-        self.json.get_or_init(|| {
-            let Events { source, .. } = &*self.events;
-            Text::of_utf8(json::of_event(self.bson(), source.style))
-        })
+    pub(crate) fn json_with_nul(&self) -> &[u8] {
+        // What was handed out once is not replaced.
+        if self.json.get().is_none()
+            && let Place::InGroup(group, at) = &self.place
+            && let Some(text) = group.json(*at)
+        {
+            return text;
+        }
+        let (events, index) = self.event();
+        let of_event = || Text::of_utf8(json::of_event(events.bson(index), events.source.style));
+        self.json.get_or_init(of_event).with_nul()
     }
 
-    /// Appends the JSON to `out` without keeping it in the message: the cheapest way for a consumer
-    /// that reuses its buffer.
+    /// Appends the JSON to `out` without keeping it in the message: for a consumer with a buffer of its own.
     pub fn write_json(&self, out: &mut String) {
-        self.events.write_json(self.index, out);
+        let (events, index) = self.event();
+        events.write_json(index, out);
     }
 
     /// The server's change event, raw BSON; for the library's own messages one of the same shape.
     pub fn bson(&self) -> &[u8] {
-        self.events.bson(self.index)
+        let (events, index) = self.event();
+        events.bson(index)
     }
 
     /// The operation type: `"insert"`, `"update"`, ... as the server names it (MongoDB manual,
@@ -355,7 +362,8 @@ impl Message {
         self.others()
             .resume_token
             .get_or_init(|| {
-                self.events.token(self.index).map(|token| Text::new(json_of_token(token)))
+                let (events, index) = self.event();
+                events.token(index).map(|token| Text::new(json_of_token(token)))
             })
             .as_ref()
     }
@@ -366,7 +374,7 @@ impl Message {
     }
 
     pub(crate) fn worker_text(&self) -> &Text {
-        &self.events.source.name
+        &self.event().0.source.name
     }
 
     /// Says that the consumer is done with this message.
@@ -375,7 +383,8 @@ impl Message {
     /// gone. A worker's [`resume_token`](crate::Worker::resume_token) moves over a message when it
     /// and everything before it is acknowledged.
     pub fn ack(&self) {
-        self.events.ack(self.index..self.index + 1);
+        let (events, index) = self.event();
+        events.ack(index..index + 1);
     }
 }
 
@@ -425,7 +434,7 @@ impl Batch {
     pub(crate) fn make_messages<M>(&self, wrap: impl Fn(Message) -> M) -> Box<[M]> {
         // What they are taken from does not know how many there are.
         let mut messages = Vec::with_capacity(self.len());
-        messages.extend(self.pieces.iter().flat_map(Piece::messages).map(wrap));
+        messages.extend(self.pieces.iter().cloned().flat_map(Piece::messages).map(wrap));
         messages.into_boxed_slice()
     }
 

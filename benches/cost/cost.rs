@@ -25,7 +25,7 @@ const EVENTS: usize = 1000;
 type Work = fn(&[Vec<u8>], usize);
 
 /// What is counted, and the instructions it takes an event.
-const WORK: [(&str, f64, Work); 4] = [
+const WORK: [(&str, f64, Work); 5] = [
     ("JSON, the server's event", 6_129.0, |events, rounds| {
         let mut text = String::new();
         for event in events.iter().cycle().take(rounds * EVENTS) {
@@ -39,6 +39,14 @@ const WORK: [(&str, f64, Work); 4] = [
             text.clear();
             write_message(black_box(&mut text), event, Format::Oplog, ExtendedJson::Relaxed);
         }
+    }),
+    ("JSON, oplog, of the messages of a batch", 5_583.0, |events, rounds| {
+        hand_over(events, rounds, 2, |buffer| {
+            let batch = buffer.recv_batch(500).unwrap()?;
+            batch.messages().iter().for_each(|message| _ = black_box(message.json()));
+            batch.ack();
+            Some(())
+        });
     }),
     ("hand-over in batches, acknowledged", 32.0, |events, rounds| {
         let take = |buffer: &Buffer| buffer.recv_batch(500).unwrap().as_ref().map(Batch::ack);

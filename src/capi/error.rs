@@ -6,7 +6,7 @@ use std::ptr;
 use crate::capi::boundary::{borrow, free, lend_text, plain};
 use crate::capi::status::{MS_OK, ms_status, status_of};
 use crate::error::Error;
-use crate::message::Text;
+use crate::text::Text;
 
 /// What failed. Yours when a call has written it: release it with ms_error_free. May be read from
 /// several threads at once.

@@ -5,7 +5,8 @@ use std::ptr;
 
 use crate::capi::boundary::{borrow, free, lend_bytes, lend_text, plain};
 use crate::event;
-use crate::message::{Message, Text};
+use crate::message::Message;
+use crate::text::Text;
 
 /// One change event. It outlives its buffer and its worker, and may be read and acked from several
 /// threads at once. Texts are made when they are first asked for.
@@ -21,13 +22,13 @@ pub struct ms_message {
 unsafe fn lend<'a>(
     message: *const ms_message,
     length: *mut usize,
-    text: impl FnOnce(&'a Message) -> Option<&'a Text>,
+    text: impl FnOnce(&'a Message) -> Option<&'a [u8]>,
 ) -> *const c_char {
     plain(ptr::null(), || {
         // SAFETY: as the caller says.
         let text = unsafe { borrow(message) }.and_then(|message| text(&message.message));
         // SAFETY: as the caller says.
-        text.map_or(ptr::null(), |text| unsafe { lend_text(text.with_nul(), length) })
+        text.map_or(ptr::null(), |text| unsafe { lend_text(text, length) })
     })
 }
 
@@ -40,7 +41,7 @@ pub unsafe extern "C" fn ms_message_json(
     length: *mut usize,
 ) -> *const c_char {
     // SAFETY: each is NULL or valid, as the C API asks for.
-    unsafe { lend(message, length, |message| Some(message.json_text())) }
+    unsafe { lend(message, length, |message| Some(message.json_with_nul())) }
 }
 
 /// The server's change event, raw BSON of *length bytes (length may be NULL: BSON begins with its
@@ -77,7 +78,7 @@ pub unsafe extern "C" fn ms_message_operation(message: *const ms_message) -> *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_message_namespace(message: *const ms_message) -> *const c_char {
     // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
-    unsafe { lend(message, ptr::null_mut(), |message| Some(message.namespace_text())) }
+    unsafe { lend(message, ptr::null_mut(), |message| Some(message.namespace_text().with_nul())) }
 }
 
 /// The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
@@ -90,7 +91,7 @@ pub unsafe extern "C" fn ms_message_updated_paths(
     length: *mut usize,
 ) -> *const c_char {
     // SAFETY: each is NULL or valid, as the C API asks for.
-    unsafe { lend(message, length, |message| Some(message.updated_paths_text())) }
+    unsafe { lend(message, length, |message| Some(message.updated_paths_text().with_nul())) }
 }
 
 /// The resume token as JSON: a worker started with it as start_after goes on behind this message.
@@ -99,7 +100,9 @@ pub unsafe extern "C" fn ms_message_updated_paths(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_message_resume_token(message: *const ms_message) -> *const c_char {
     // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
-    unsafe { lend(message, ptr::null_mut(), Message::resume_token_text) }
+    unsafe {
+        lend(message, ptr::null_mut(), |message| message.resume_token_text().map(Text::with_nul))
+    }
 }
 
 /// The name of the worker that read the message. Borrowed, lives as long as the message. NULL for
@@ -107,7 +110,7 @@ pub unsafe extern "C" fn ms_message_resume_token(message: *const ms_message) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_message_worker(message: *const ms_message) -> *const c_char {
     // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
-    unsafe { lend(message, ptr::null_mut(), |message| Some(message.worker_text())) }
+    unsafe { lend(message, ptr::null_mut(), |message| Some(message.worker_text().with_nul())) }
 }
 
 /// Says that you are done with the message. In any order, twice without harm, also after its worker

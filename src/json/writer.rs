@@ -60,10 +60,11 @@ impl<'a> Writer<'a> {
         self.out.finish()
     }
 
-    /// Ends a line.
-    pub(super) fn end_line(&mut self) {
+    /// Ends a text with this byte, and tells where that is.
+    pub(super) fn end(&mut self, byte: u8) -> usize {
         self.out.drop_comma();
-        self.out.put(b"\n");
+        self.out.put(&[byte]);
+        self.out.len()
     }
 
     pub(super) fn styled(&mut self, event: &'a [u8], style: Style) {

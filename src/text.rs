@@ -1,0 +1,31 @@
+//! Text that Rust and C can both be given: it ends in a NUL, which its Rust face does not show.
+
+/// One text, owned.
+pub(crate) struct Text(Vec<u8>);
+
+impl Text {
+    pub(crate) fn new(text: String) -> Self {
+        Self::of_utf8(text.into_bytes())
+    }
+
+    /// Of text that is UTF-8. C gets it as it is; for Rust that is looked at again, which is cheaper than to
+    /// have a `String` looked at once.
+    pub(crate) fn of_utf8(mut text: Vec<u8>) -> Self {
+        text.push(0);
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        without_nul(&self.0)
+    }
+
+    pub(crate) fn with_nul(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The Rust face of UTF-8 that ends in a NUL: that of a [`Text`], or of what the JSON writer wrote.
+pub(crate) fn without_nul(text: &[u8]) -> &str {
+    let text = text.split_last().map(|(_nul, text)| text).unwrap_or_default();
+    simdutf8::basic::from_utf8(text).unwrap_or_default()
+}

@@ -285,7 +285,7 @@ typedef int32_t ms_worker_state;
 #define MS_ERR_ARGUMENT -1
 
 /**
- * The call does not fit the object's state, or the system refused memory, a thread or a descriptor.
+ * The call does not fit the object's state.
  */
 #define MS_ERR_STATE -2
 
@@ -294,6 +294,17 @@ typedef int32_t ms_worker_state;
  * child.
  */
 #define MS_ERR_FORKED -3
+
+/**
+ * Another worker uses this checkpoint. Retriable: the same call may succeed as soon as that one has
+ * ended.
+ */
+#define MS_ERR_IN_USE -4
+
+/**
+ * The system has no thread, descriptor or memory to give. Retriable: the same call may succeed later.
+ */
+#define MS_ERR_RESOURCE -5
 
 /**
  * The deployment could not be reached, or not again within retry_ms.
@@ -578,8 +589,8 @@ void ms_buffer_free(ms_buffer *buffer);
  *
  * Checks every argument and option now, connects on the worker's own thread; what goes wrong there
  * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
- * MS_ERR_ARGUMENT, or MS_ERR_STATE for a closed buffer or a checkpoint that is in use, or
- * MS_ERR_FORKED.
+ * MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
+ * checkpoint; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
  */
 ms_worker *ms_worker_start(const char *uri,
                            const char *database,

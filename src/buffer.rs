@@ -615,7 +615,11 @@ impl Queue {
         self.origin.check()?;
         if self.wakeup.get().is_none() {
             let wakeup = Wakeup::new().map_err(|error| {
-                Error::new(ErrorKind::State, format!("cannot make a descriptor to poll: {error}"))
+                Error::new(
+                    ErrorKind::Resource,
+                    format!("cannot make a descriptor to poll: {error}"),
+                )
+                .retriable()
             })?;
             let state = self.state();
             // A second thread may have been faster; its descriptor is as good.

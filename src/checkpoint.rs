@@ -230,7 +230,7 @@ impl Checkpointer {
     ) -> Result<Self> {
         let guard = guarded(|| store.claim(&identity.name)).map_err(|error| {
             Error::new(
-                ErrorKind::State,
+                ErrorKind::InUse,
                 format!("cannot use checkpoint {:?} in {}: {error}", identity.name, store.place()),
             )
         })?;
@@ -249,7 +249,11 @@ impl Checkpointer {
         };
         let builder = std::thread::Builder::new().name("mongostream-save".to_owned());
         with_signals_blocked(|| builder.spawn(move || saver.run(&received))).map_err(|error| {
-            Error::new(ErrorKind::State, format!("cannot start a thread for checkpoints: {error}"))
+            Error::new(
+                ErrorKind::Resource,
+                format!("cannot start a thread for checkpoints: {error}"),
+            )
+            .retriable()
         })?;
         Ok(Self { requests, claim })
     }

@@ -35,9 +35,10 @@ fn runtime() -> Result<&'static Runtime> {
         builder.worker_threads(1).thread_name("mongostream-io").enable_all();
         let runtime = with_signals_blocked(|| builder.build()).map_err(|error| {
             Error::new(
-                ErrorKind::State,
+                ErrorKind::Resource,
                 format!("cannot start the threads for network I/O: {error}"),
             )
+            .retriable()
         })?;
         Ok(Io { runtime, origin: Origin::here() })
     });

@@ -16,6 +16,10 @@ pub enum ErrorKind {
     /// The process was forked after the library had started threads, which do not exist in the
     /// child.
     Forked,
+    /// Another worker uses this checkpoint. The same call may succeed as soon as that one has ended.
+    InUse,
+    /// The system has no thread, descriptor or memory to give. The same call may succeed later.
+    Resource,
     /// The deployment could not be reached, or not again within `retry_ms`.
     Connect,
     /// The server refused the credentials or lacks a privilege for them.

@@ -231,7 +231,8 @@ impl Watch {
     /// # Errors
     ///
     /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed
-    /// buffer or where the system gives no thread.
+    /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Resource`] if the
+    /// system gives no thread.
     pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
@@ -274,9 +275,10 @@ impl Watch {
         if let Err(error) = with_signals_blocked(|| builder.spawn(move || stream.run())) {
             queue.forget(&control);
             return Err(Error::new(
-                ErrorKind::State,
+                ErrorKind::Resource,
                 format!("cannot start a thread for worker {name}: {error}"),
-            ));
+            )
+            .retriable());
         }
         Ok(Worker::new(control, checkpointer))
     }

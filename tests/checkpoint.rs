@@ -253,7 +253,7 @@ fn a_checkpoint_in_use_is_refused_and_free_again_after_join_and_drop() {
         for _ in 0..5 {
             let (buffer, worker) = follow(watch());
             let error = watch().spawn(&buffer).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::State, "{error}");
+            assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
             assert!(error.to_string().contains("another worker"), "{error}");
             worker.stop();
             worker.join().unwrap();

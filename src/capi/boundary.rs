@@ -144,7 +144,7 @@ pub(crate) fn give_text(text: &str) -> Result<*mut c_char> {
     // SAFETY: malloc takes any size.
     let memory: *mut u8 = unsafe { libc::malloc(text.len() + 1) }.cast();
     if memory.is_null() {
-        return Err(Error::new(ErrorKind::State, "out of memory"));
+        return Err(Error::new(ErrorKind::Resource, "out of memory").retriable());
     }
     // SAFETY: the memory has room for the text and its NUL and overlaps nothing.
     unsafe {

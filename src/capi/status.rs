@@ -16,11 +16,16 @@ pub const MS_TIMEOUT: ms_status = 1;
 pub const MS_CLOSED: ms_status = 2;
 /// An argument or option is wrong. Nothing was changed or started.
 pub const MS_ERR_ARGUMENT: ms_status = -1;
-/// The call does not fit the object's state, or the system refused memory, a thread or a descriptor.
+/// The call does not fit the object's state.
 pub const MS_ERR_STATE: ms_status = -2;
 /// The process was forked after mongostream had started its threads, which do not exist in the
 /// child.
 pub const MS_ERR_FORKED: ms_status = -3;
+/// Another worker uses this checkpoint. Retriable: the same call may succeed as soon as that one has
+/// ended.
+pub const MS_ERR_IN_USE: ms_status = -4;
+/// The system has no thread, descriptor or memory to give. Retriable: the same call may succeed later.
+pub const MS_ERR_RESOURCE: ms_status = -5;
 /// The deployment could not be reached, or not again within retry_ms.
 pub const MS_ERR_CONNECT: ms_status = -10;
 /// The server refused the user, the password, or the privilege.
@@ -43,6 +48,8 @@ pub(crate) fn status_of(kind: ErrorKind) -> ms_status {
         ErrorKind::Argument => MS_ERR_ARGUMENT,
         ErrorKind::State => MS_ERR_STATE,
         ErrorKind::Forked => MS_ERR_FORKED,
+        ErrorKind::InUse => MS_ERR_IN_USE,
+        ErrorKind::Resource => MS_ERR_RESOURCE,
         ErrorKind::Connect => MS_ERR_CONNECT,
         ErrorKind::Auth => MS_ERR_AUTH,
         ErrorKind::Server => MS_ERR_SERVER,
@@ -62,6 +69,8 @@ pub(crate) fn name_of(status: ms_status) -> &'static CStr {
         MS_ERR_ARGUMENT => c"MS_ERR_ARGUMENT",
         MS_ERR_STATE => c"MS_ERR_STATE",
         MS_ERR_FORKED => c"MS_ERR_FORKED",
+        MS_ERR_IN_USE => c"MS_ERR_IN_USE",
+        MS_ERR_RESOURCE => c"MS_ERR_RESOURCE",
         MS_ERR_CONNECT => c"MS_ERR_CONNECT",
         MS_ERR_AUTH => c"MS_ERR_AUTH",
         MS_ERR_SERVER => c"MS_ERR_SERVER",

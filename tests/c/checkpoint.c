@@ -32,7 +32,7 @@ int main(int argc, char **argv)
         ms_worker_start(place.uri, place.database, "c", buffer, options, &error);
     CHECK(worker != NULL);
     CHECK(ms_worker_start(place.uri, place.database, "c", buffer, options, &error) == NULL);
-    check_mistake(__FILE__, __LINE__, error, MS_ERR_STATE, "another worker");
+    check_mistake(__FILE__, __LINE__, error, MS_ERR_IN_USE, "another worker");
     error = NULL;
     ms_options_free(options);
 

@@ -338,6 +338,8 @@ static void statuses_that_do_not_exist(void)
         NAME(MS_ERR_INVALIDATED),
         NAME(MS_ERR_CHECKPOINT),
         NAME(MS_ERR_OVERSIZED),
+        NAME(MS_ERR_IN_USE),
+        NAME(MS_ERR_RESOURCE),
         NAME(MS_ERR_PANIC),
     };
     static const ms_status unknown[] = { 3, -4, -9, -17, -98, -100, INT32_MAX, INT32_MIN };

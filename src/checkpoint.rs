@@ -209,6 +209,7 @@ enum Request {
 pub(crate) struct Checkpointer {
     requests: Sender<Request>,
     claim: Arc<Mutex<Claim>>,
+    shown: Arc<str>,
 }
 
 /// The claim on the name, and whether anything is still to be saved under it.
@@ -235,6 +236,7 @@ impl Checkpointer {
             )
         })?;
         let claim = Arc::new(Mutex::new(Claim { guard: Some(guard), saved: None }));
+        let shown = format!("checkpoint {:?} in {}", identity.name, store.place()).into();
         let (requests, received) = unbounded();
         let saver = Saver {
             store,
@@ -255,7 +257,12 @@ impl Checkpointer {
             )
             .retriable()
         })?;
-        Ok(Self { requests, claim })
+        Ok(Self { requests, claim, shown })
+    }
+
+    /// Which checkpoint it is, for messages.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// The saved place, if there is one. `Ok(None)` on stop too.

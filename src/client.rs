@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
-use crate::servers::Servers;
+use crate::servers::{ServerFacts, Servers};
 use crate::uri::Uri;
 
 struct Io {
@@ -119,8 +119,14 @@ impl Deployment {
         self.runtime
     }
 
-    pub(crate) fn wire_version(&self) -> Option<i32> {
-        self.servers.wire_version()
+    /// The newest wire version that any server of it has told, `None` before the first.
+    pub(crate) fn newest_wire_version(&self) -> Option<i32> {
+        self.servers.newest_wire_version()
+    }
+
+    /// Of the server that the last command of this task went to; `None` if there was none yet.
+    pub(crate) fn server_facts(&self) -> Option<ServerFacts> {
+        self.servers.facts()
     }
 
     /// Does the work of one cursor until its server is lost, see [`Servers::while_there`].

@@ -11,10 +11,10 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use futures_core::Stream;
 use mongodb::error::{Error as DriverError, Result as DriverResult};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
@@ -24,15 +24,16 @@ use tokio::task::{JoinHandle, yield_now};
 use crate::ack::Token;
 use crate::client::Deployment;
 use crate::element::{self, Value};
-use crate::event;
+use crate::event::{self, TokenPlace};
 use crate::fragments::{self, Fragments, Part};
 use crate::gate::Gate;
 use crate::heap::Heap;
 use crate::namespaces::Namespaces;
 use crate::options::{OnOversized, Options, SPLIT_STAGE};
+use crate::pace::{Pace, Tuner};
 use crate::pipeline;
 use crate::resume::{self, WIRE_VERSION_4_4, WIRE_VERSION_6_0};
-use crate::servers;
+use crate::servers::{self, ServerFacts};
 use crate::snapshot::Namespace;
 
 /// What is watched, and how: everything of the aggregate command but the point to go on from.
@@ -45,14 +46,22 @@ pub(crate) struct Scope {
     pub(crate) stages: Vec<Document>,
     /// Whether the `invalidate` is an event like others, or only the end of a cursor.
     pub(crate) has_invalidate: bool,
+    /// Whether renames that nobody asked for are among the events: they are looked at and left out.
+    has_unwanted_renames: bool,
     /// The collection of the worker's own checkpoints, where the stream would show it.
     left_out: Option<Namespace>,
     pub(crate) batch_size: u32,
     pub(crate) await_time: Duration,
     /// Let the server split events that are too large for one message, if it can.
     pub(crate) split: bool,
+    /// Whether the reply that opens a cursor at a place has the first event after it, if there is one. Servers
+    /// refuse a place only when they have begun to look for what comes after it.
+    pub(crate) opens_with_event: bool,
     /// Read so many events and no more.
     pub(crate) limit: Option<usize>,
+    pub(crate) pace: Pace,
+    /// How long a request for several events may take in the history before it is given up.
+    pub(crate) patience: Option<Duration>,
 }
 
 impl Scope {
@@ -80,11 +89,18 @@ impl Scope {
             change_stream,
             stages,
             has_invalidate: pipeline::has_invalidate(&options.operations),
+            has_unwanted_renames: pipeline::has_unwanted_renames(
+                &options.operations,
+                &options.pipeline,
+            ),
             left_out: None,
             batch_size: options.batch_size,
             await_time: options.await_time,
             split: options.on_oversized == OnOversized::Split,
+            opens_with_event: true,
             limit: None,
+            pace: Pace::Full,
+            patience: None,
         }
     }
 
@@ -109,6 +125,19 @@ impl Scope {
         Some(ns)
     }
 
+    /// Whether what a rename gave a new name to comes as no message, although that name is watched.
+    pub(crate) fn misses(&self, rename: &[u8]) -> bool {
+        let is_watched = |(database, collection): &(String, String)| {
+            let known = |name: &Option<String>, is: &str| name.as_deref().is_none_or(|n| n == is);
+            known(&self.database, database)
+                && known(&self.collection, collection)
+                && self.namespaces.as_ref().is_none_or(|all| all.include(database, collection))
+        };
+        event::rename_target(rename).is_some_and(|target| is_watched(&target))
+            && (self.has_unwanted_renames
+                || event::database_and_collection(rename).is_none_or(|from| !is_watched(&from)))
+    }
+
     /// Keeps the changes of one collection out of the stream: a worker's own checkpoints.
     pub(crate) fn leave_out(&mut self, database: &str, collection: &str) {
         let own = doc! { "ns.db": database, "ns.coll": collection };
@@ -124,38 +153,42 @@ impl Scope {
             && self.namespaces.as_ref().is_none_or(|all| all.include(database, collection))
     }
 
-    fn command(&self, from: &Position, split: bool) -> Document {
+    fn command(&self, from: &Position, split: bool) -> DriverResult<Document> {
         let mut change_stream = self.change_stream.clone();
-        if let Some((name, value)) = from.field() {
+        let field = from.field().map_err(DriverError::custom)?;
+        // From now on there is nothing to look for: the reply comes at once, with a token.
+        let first = i32::from(self.opens_with_event && field.is_some());
+        if let Some((name, value)) = field {
             change_stream.insert(name, value);
         }
         let target = self.collection.as_ref().map_or(Bson::Int32(1), |name| name.as_str().into());
         let mut pipeline = vec![Bson::Document(doc! { "$changeStream": change_stream })];
+        pipeline.extend(from.stage().map(Bson::Document));
         pipeline.extend(self.stages.iter().cloned().map(Bson::Document));
         if split {
             pipeline.push(Bson::Document(doc! { SPLIT_STAGE: {} }));
         }
-        doc! {
+        Ok(doc! {
             "aggregate": target,
             "pipeline": pipeline,
-            // Opening returns at once, with a token and without scanning the oplog first.
-            "cursor": { "batchSize": 0 },
+            "cursor": { "batchSize": first },
             // The URI may ask for another level, which change streams refuse.
             "readConcern": { "level": "majority" },
-        }
+        })
     }
 
     /// Opens the cursor, and tells whether its server splits events.
     ///
     /// Only a server itself knows whether it can: another one may be asked for its version than the
     /// one that then gets the command, and they differ while a set is being upgraded. That no server
-    /// before 6.0 can is known without asking.
+    /// before 6.0 can is known without asking, as soon as all are older.
     async fn open(
         &self,
         deployment: &Deployment,
         from: &Position,
     ) -> DriverResult<(RawBatchCursor, bool)> {
-        let may_split = deployment.wire_version().is_none_or(|version| version >= WIRE_VERSION_6_0);
+        let may_split =
+            deployment.newest_wire_version().is_none_or(|version| version >= WIRE_VERSION_6_0);
         if self.split && may_split {
             match self.open_with(deployment, from, true).await {
                 Err(error) if resume::is_unknown_stage(&error) => {}
@@ -174,7 +207,7 @@ impl Scope {
         let client = deployment.client().await?;
         let database = client.database(self.database.as_deref().unwrap_or("admin"));
         let mut action = database
-            .run_cursor_command(self.command(from, split))
+            .run_cursor_command(self.command(from, split)?)
             .batch_size(self.batch_size)
             .max_time(self.await_time);
         if let Some(criteria) = client.selection_criteria() {
@@ -187,7 +220,8 @@ impl Scope {
     /// until then they hand out later tokens, which would hide the loss. Asked to begin at the token's
     /// time they notice at once.
     async fn check_history(&self, deployment: &Deployment, from: &Position) -> DriverResult<()> {
-        let is_old = deployment.wire_version().is_some_and(|version| version < WIRE_VERSION_4_4);
+        let version = deployment.server_facts().and_then(|server| server.wire_version);
+        let is_old = version.is_some_and(|version| version < WIRE_VERSION_4_4);
         let Some(time) = from.time().filter(|_| is_old) else { return Ok(()) };
         let mut probe = self.clone();
         probe.batch_size = 1;
@@ -213,6 +247,11 @@ pub(crate) enum Position {
     /// Where the options say: a field of `$changeStream`; `None` is now.
     Start(Option<(&'static str, Bson)>),
     After(Token),
+    /// After an event that the stages of this stream do not let through, or not any more: a lookup finds another
+    /// document now, an image has expired, the options are others. Servers do not find the token of such an
+    /// event. So the stream begins at the token's time, and everything up to the token is left out: servers
+    /// compare tokens in the same way. It does not matter in how many parts such an event is split.
+    Past(Token),
 }
 
 /// For the log. Not the token: it holds the key of a document.
@@ -225,6 +264,7 @@ impl fmt::Display for Position {
             }
             Position::Start(Some((name, _))) => write!(f, "with {name}"),
             Position::After(_) => f.write_str("with startAfter"),
+            Position::Past(_) => f.write_str("at the time of its token"),
         }
     }
 }
@@ -242,7 +282,7 @@ impl Position {
     /// The resume token, if it is one.
     pub(crate) fn token(&self) -> Option<Token> {
         match self {
-            Position::After(token) => Some(Token::clone(token)),
+            Position::After(token) | Position::Past(token) => Some(Token::clone(token)),
             Position::Start(Some((_, Bson::Document(token)))) => {
                 Some(Token::from(RawDocumentBuf::try_from(token).ok()?.as_bytes()))
             }
@@ -250,16 +290,87 @@ impl Position {
         }
     }
 
-    fn field(&self) -> Option<(&'static str, Bson)> {
+    /// Whether it is a time for which there is no token yet.
+    pub(crate) fn needs_token(&self) -> bool {
+        matches!(self, Position::Start(Some((_, Bson::Timestamp(_)))))
+    }
+
+    /// How long ago it was, by the clock of this machine; `None` for one without a time.
+    fn age(&self) -> Option<Duration> {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(self.time()?.time.into());
+        Some(SystemTime::now().duration_since(time).unwrap_or_default())
+    }
+
+    pub(crate) fn is_in_history(&self) -> bool {
+        self.age().is_some_and(|age| age > Pace::HISTORY)
+    }
+
+    /// The same place for a server that does not find the event of its token, if there is a way to it.
+    pub(crate) fn past(&self) -> Option<Position> {
         match self {
-            Position::Start(field) => field.clone(),
-            // `startAfter` takes every token, the one of an `invalidate` too, which `resumeAfter`
-            // refuses. A token that is no document would not have come this far.
-            Position::After(token) => {
-                let document = RawDocument::from_bytes(token).ok()?;
-                Some(("startAfter", Bson::Document(Document::try_from(document).ok()?)))
+            Position::Past(_) => None,
+            Position::After(_) | Position::Start(_) => {
+                let token = self.token()?;
+                let is_known =
+                    TokenPlace::of(&token).is_some() && event::token_time(&token).is_some();
+                is_known.then_some(Position::Past(token))
             }
         }
+    }
+
+    /// Whether a token that the server sends lies no further than this.
+    fn covers(&self, token: &[u8]) -> bool {
+        match self {
+            Position::Start(_) => false,
+            Position::After(at) => **at == *token,
+            Position::Past(at) => match (TokenPlace::of(at), TokenPlace::of(token)) {
+                (Some(at), Some(token)) => at.reaches(&token),
+                _ => false,
+            },
+        }
+    }
+
+    fn field(&self) -> Result<Option<(&'static str, Bson)>, String> {
+        match self {
+            Position::Start(field) => Ok(field.clone()),
+            // `startAfter` takes every token, the one of an `invalidate` too, which `resumeAfter`
+            // refuses.
+            Position::After(token) => {
+                let document = RawDocument::from_bytes(token).and_then(Document::try_from);
+                // Without it the stream would begin now.
+                let document = document.map_err(|error| {
+                    format!(
+                        "the resume token of the stream is damaged, please report this: {error}"
+                    )
+                })?;
+                Ok(Some(("startAfter", Bson::Document(document))))
+            }
+            Position::Past(token) => {
+                let time = event::token_time(token)
+                    .ok_or("a resume token has no time, please report this")?;
+                // The event of an invalidate's token is the last of its time, and would end the cursor once more.
+                let is_last = TokenPlace::of(token).is_some_and(|place| place.is_of_invalidate());
+                let behind = u32::from(is_last);
+                let time = Timestamp { time: time.0, increment: time.1.saturating_add(behind) };
+                Ok(Some(("startAtOperationTime", time.into())))
+            }
+        }
+    }
+
+    /// A stage that lets only through what lies behind.
+    fn stage(&self) -> Option<Document> {
+        let Position::Past(token) = self else { return None };
+        let (place, time) = (TokenPlace::of(token)?, self.time()?);
+        let digits = |from: usize, count: usize| {
+            doc! { "$substrBytes": ["$_id._data", from as i32, count as i32] }
+        };
+        let after_version = TokenPlace::TIME + TokenPlace::VERSION;
+        let theirs = [digits(0, TokenPlace::TIME), digits(after_version, place.digits())];
+        let is_behind = doc! { "$gt": [{ "$concat": theirs.to_vec() }, place.text()] };
+        // The time decides for all events but those of the token's own transaction.
+        Some(
+            doc! { "$match": { "$or": [{ "clusterTime": { "$gt": time } }, { "$expr": is_behind }] } },
+        )
     }
 }
 
@@ -276,13 +387,18 @@ pub(crate) struct Progress {
     pub(crate) replies: usize,
     /// The server has taken the stream: what fails from now on are requests for its events.
     pub(crate) is_open: bool,
+    /// It has had events.
+    pub(crate) has_events: bool,
+    /// What is known of the server that it was opened on; `None` where none was found.
+    pub(crate) server: Option<ServerFacts>,
 }
 
 impl Progress {
     fn over(&mut self, reply: &Reply) {
         self.replies += 1;
+        self.has_events |= !reply.spans.is_empty();
         if let Some(token) = reply.token()
-            && !matches!(&self.position, Position::After(at) if at == token)
+            && !self.position.covers(token)
         {
             let after = Position::After(Token::clone(token));
             self.before = std::mem::replace(&mut self.position, after);
@@ -300,6 +416,14 @@ enum Item {
     Ended,
     /// As many events were read as were asked for.
     Enough,
+    Change(Change),
+}
+
+/// Another pace fits the history better.
+pub(crate) struct Change {
+    pub(crate) to: Pace,
+    /// How long the server was at work on a request that was given up.
+    pub(crate) wasted: Duration,
 }
 
 /// What a worker gets next.
@@ -310,6 +434,7 @@ pub(crate) enum Next {
     Ended,
     /// As many events were read as were asked for.
     Enough,
+    Change(Change),
     /// The worker was asked to stop.
     Stopped,
     /// The reading task is gone without a word: it panicked.
@@ -324,6 +449,9 @@ pub(crate) trait Observer: Send + 'static {
     /// Is told of every reply, in order. Gives the number of the reply's first event if the worker shall
     /// see the reply.
     fn read(&mut self, reply: &Reply) -> Option<u64>;
+
+    /// Is told of a collection that was given another name, before the reply with that event.
+    fn renamed(&mut self, _event: &[u8]) {}
 
     /// May hand a reply over itself while the worker waits and has handed over all before it; one that it
     /// does not take goes to the worker. That saves waking the worker, where waking the consumer is the
@@ -366,6 +494,8 @@ impl Cursor {
             invalidate: None,
             replies: 0,
             is_open: false,
+            has_events: false,
+            server: None,
         }));
         let reader = Reader {
             deployment: Arc::clone(deployment),
@@ -395,6 +525,7 @@ impl Cursor {
             Ok(Item::Failed(error)) => Next::Failed(error),
             Ok(Item::Ended) => Next::Ended,
             Ok(Item::Enough) => Next::Enough,
+            Ok(Item::Change(change)) => Next::Change(change),
             Err(_) => Next::Lost,
         }
     }
@@ -438,21 +569,38 @@ impl<O: Observer> Reader<O> {
         let last = last.unwrap_or_else(Item::Failed);
         if let Ok(slot) = self.slots.acquire().await {
             slot.forget();
-            self.send(last);
+            // Without the last item the worker learns that this task is gone, and fails.
+            let _ = self.send(last);
         }
     }
 
-    fn send(&self, item: Item) {
-        // Never full: a slot is taken before each item. An error means that the worker has gone.
-        let _ = self.sender.try_send(item);
+    /// An error only where the channel is full. A slot is taken before each item, so that would be a bug; the
+    /// events of the item would be lost if nobody heard of it.
+    fn send(&self, item: Item) -> DriverResult<()> {
+        match self.sender.try_send(item) {
+            // The worker has gone.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(DriverError::custom(
+                "the reading task is further ahead than it may be; please report this bug",
+            )),
+        }
     }
 
     /// Reads to the end, and tells what that is.
     async fn read(&mut self) -> DriverResult<Item> {
+        let last = self.read_all().await;
+        let server = self.deployment.server_facts();
+        self.progress().server = server;
+        last
+    }
+
+    async fn read_all(&mut self) -> DriverResult<Item> {
         let from = self.progress().position.clone();
         let (mut cursor, splits) = self.scope.open(&self.deployment, &from).await?;
         self.progress().is_open = true;
         self.scope.check_history(&self.deployment, &from).await?;
+        let round_trip = self.deployment.server_facts().and_then(|server| server.round_trip);
+        let mut tuner = Tuner::new(self.scope.pace, round_trip.unwrap_or_default());
         let mut fragments = splits.then(Fragments::default);
         let mut left = self.scope.limit;
         let slots = Arc::clone(&self.slots);
@@ -461,10 +609,25 @@ impl<O: Observer> Reader<O> {
         let mut slot = slots.acquire().await;
         let mut answer = Poll::Pending;
         loop {
+            let requested = Instant::now();
             let next = match answer {
                 Poll::Ready(next) => next,
-                Poll::Pending => poll_fn(|context| poll(&mut cursor, context)).await,
+                Poll::Pending => {
+                    let in_history = self.progress().position.is_in_history();
+                    let next = poll_fn(|context| poll(&mut cursor, context));
+                    match self.scope.patience.filter(|_| in_history) {
+                        None => next.await,
+                        Some(patience) => match tokio::time::timeout(patience, next).await {
+                            Ok(next) => next,
+                            Err(_) => {
+                                let change = Change { to: Pace::One, wasted: patience };
+                                return Ok(Item::Change(change));
+                            }
+                        },
+                    }
+                }
             };
+            let took = requested.elapsed();
             let (Ok(taken), Some(batch)) = (slot, next) else { return Ok(Item::Ended) };
             let batch = batch?;
             // Behind a large reply more will come at once: the server should be at it before this one is
@@ -477,9 +640,15 @@ impl<O: Observer> Reader<O> {
                 None => Poll::Pending,
             };
             heap.keeps(batch.as_raw_document().as_bytes().len());
-            let reply = Reply::parse(batch, self.scope.has_invalidate)?;
-            if self.opened.is_none() {
+            let mut reply = Reply::parse(batch, self.scope.has_invalidate)?;
+            reply.begin_at(&from);
+            let is_opening = self.opened.is_none();
+            if is_opening {
                 self.opened = reply.cursor();
+            }
+            let came = reply.spans.len();
+            for event in reply.take_renames(&self.scope) {
+                self.observer.renamed(&event);
             }
             left = left.map(|left| left.saturating_sub(reply.spans.len()));
             // The server closes the cursor behind that one, and only its end says so.
@@ -488,17 +657,23 @@ impl<O: Observer> Reader<O> {
                 Some(fragments) if reply.has_fragments(fragments) => {
                     let replies = reply.join(fragments)?;
                     drop(taken);
-                    self.deliver_joined(replies).await;
+                    self.deliver_joined(replies).await?;
                 }
                 _ => {
-                    if self.deliver(reply) {
+                    if self.deliver(reply)? {
                         taken.forget();
                     }
                 }
             }
             let is_pending = fragments.as_ref().is_some_and(Fragments::is_pending);
-            if left == Some(0) && !ends && !is_pending {
-                return Ok(Item::Enough);
+            if !ends && !is_pending {
+                if left == Some(0) {
+                    return Ok(Item::Enough);
+                }
+                // How long the opening reply takes says more of the opening than of the history.
+                if !is_opening && let Some(to) = tuner.came(came, took) {
+                    return Ok(Item::Change(Change { to, wasted: Duration::ZERO }));
+                }
             }
             slot = match ahead {
                 Some(ahead) => Ok(ahead),
@@ -508,27 +683,28 @@ impl<O: Observer> Reader<O> {
     }
 
     /// Lets the observer see a reply, for which a slot was taken, and perhaps the worker: whether it does.
-    fn deliver(&mut self, reply: Reply) -> bool {
+    fn deliver(&mut self, reply: Reply) -> DriverResult<bool> {
         let first = self.observer.read(&reply);
         self.progress().over(&reply);
-        let Some(first) = first else { return false };
+        let Some(first) = first else { return Ok(false) };
         // Where this is the only slot that is taken, the worker waits.
         let is_awaited = self.slots.available_permits() + 1 == SLOTS;
         let left = if is_awaited { self.observer.take(reply, first) } else { Some(reply) };
-        let Some(reply) = left else { return false };
-        self.send(Item::Reply(reply, first));
-        true
+        let Some(reply) = left else { return Ok(false) };
+        self.send(Item::Reply(reply, first))?;
+        Ok(true)
     }
 
     /// One after the other: what was not delivered when the cursor is given up was not read.
-    async fn deliver_joined(&mut self, replies: Vec<Reply>) {
+    async fn deliver_joined(&mut self, replies: Vec<Reply>) -> DriverResult<()> {
         let slots = Arc::clone(&self.slots);
         for reply in replies {
-            let Ok(slot) = slots.acquire().await else { return };
-            if self.deliver(reply) {
+            let Ok(slot) = slots.acquire().await else { return Ok(()) };
+            if self.deliver(reply)? {
                 slot.forget();
             }
         }
+        Ok(())
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -594,6 +770,34 @@ impl Reply {
         }
         reply.token = token.or(last);
         Ok(reply)
+    }
+
+    /// The server places the replies of a stream that begins at a time before the place that is meant.
+    fn begin_at(&mut self, from: &Position) {
+        if let (Position::Past(at), Some(token)) = (from, &self.token)
+            && from.covers(token)
+        {
+            self.token = Some(Token::clone(at));
+        }
+    }
+
+    /// Copies of the events that gave a collection another name. Those that nobody asked for are left out.
+    fn take_renames(&mut self, scope: &Scope) -> Vec<Vec<u8>> {
+        // A rename ends the stream of one collection, so it is among the last there: it, and its invalidate.
+        let all = scope.collection.is_none() || scope.has_unwanted_renames;
+        let first = if all { 0 } else { self.spans.len().saturating_sub(2) };
+        let mut found = Vec::new();
+        for index in first..self.spans.len() {
+            let span = &self.spans[index];
+            let event = &self.bytes()[span.start as usize..span.end as usize];
+            if event::is_rename(event) {
+                found.push((index, event.to_vec()));
+            }
+        }
+        if scope.has_unwanted_renames {
+            found.iter().rev().for_each(|(index, _)| drop(self.spans.remove(*index)));
+        }
+        found.into_iter().map(|(_, event)| event).collect()
     }
 
     /// A reply with documents that are no events: it has no token.

@@ -3,6 +3,8 @@
 //! A damaged event is not an error here. What stands before the damage is found, the rest counts as absent;
 //! the message's JSON is where the damage becomes visible.
 
+use std::borrow::Cow;
+
 use crate::element::{Document, Element, Elements, Head, Kind, Malformed, Place, Value};
 
 /// The top-level fields that have a place of their own in a message.
@@ -265,15 +267,90 @@ pub(crate) fn update_description(raw: &[u8]) -> Option<Document<'_>> {
 /// the beginning of its `_data`: in hexadecimal, the type byte of a timestamp (0x82), then seconds and
 /// increment, 4 bytes each.
 pub(crate) fn token_time(token: &[u8]) -> Option<(u32, u32)> {
-    let mut elements = Elements::new(token).map_while(Result::ok);
-    let data = elements.find_map(|element| match (element.key, element.value) {
-        (b"_data", Value::String(text)) => Some(text),
-        _ => None,
-    })?;
-    let digits = data.strip_prefix(b"82")?;
+    let digits = token_data(token)?.strip_prefix(b"82")?;
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     let number = |digits: &[u8]| digits.iter().try_fold(0, |n, byte| Some(n << 4 | digit(byte)?));
     Some((number(digits.get(..8)?)?, number(digits.get(8..16)?)?))
+}
+
+/// A resume token's `_data`, in hexadecimal.
+fn token_data(token: &[u8]) -> Option<&[u8]> {
+    let mut elements = Elements::new(token).map_while(Result::ok);
+    elements.find_map(|element| match (element.key, element.value) {
+        (b"_data", Value::String(text)) => Some(text),
+        _ => None,
+    })
+}
+
+/// What of a resume token says where in the stream its event is: its time; the kind of token and the place in a
+/// transaction; and whether it is the token of an `invalidate`, which has the time of the event before it.
+///
+/// The token's version stands between, and the event's collection and key come after it. These are not the same
+/// in all tokens of an event: it is another version with split events than without. As texts, two places compare
+/// in the order of the stream.
+pub(crate) struct TokenPlace<'a> {
+    time: &'a [u8],
+    rest: &'a [u8],
+    /// How many digits of `rest` are the place; the others are the event's.
+    digits: usize,
+}
+
+impl<'a> TokenPlace<'a> {
+    /// In digits: the type of the time, seconds and increment.
+    pub(crate) const TIME: usize = 2 + 8 + 8;
+    /// In digits: a number of one byte.
+    pub(crate) const VERSION: usize = 2 + 2;
+
+    /// `None` for what is not a token of the kind that servers since 4.2 make.
+    pub(crate) fn of(token: &'a [u8]) -> Option<Self> {
+        let (time, rest) = token_data(token)?.split_at_checked(Self::TIME)?;
+        let (version, rest) = rest.split_at_checked(Self::VERSION)?;
+        if !time.starts_with(b"82") || !version.starts_with(b"2B") {
+            return None;
+        }
+        // The numbers are in the server's key format, and false and true are 6E and 6F.
+        let kind = digits_of_number(rest)?;
+        let place = digits_of_number(rest.get(kind..)?)?;
+        let digits = kind + place + 2;
+        (rest.len() >= digits).then_some(Self { time, rest, digits })
+    }
+
+    pub(crate) fn is_of_invalidate(&self) -> bool {
+        self.text_of_rest().ends_with("6F")
+    }
+
+    /// How many digits after the version say where the event is.
+    pub(crate) fn digits(&self) -> usize {
+        self.digits
+    }
+
+    /// All digits of the place, without the version.
+    pub(crate) fn text(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(self.time), self.text_of_rest())
+    }
+
+    fn text_of_rest(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.rest.get(..self.digits).unwrap_or_default())
+    }
+
+    /// Whether another token's event comes no later than this one.
+    pub(crate) fn reaches(&self, other: &TokenPlace<'_>) -> bool {
+        let ours = self.rest.get(..self.digits).unwrap_or_default();
+        let theirs = other.rest.get(..self.digits).unwrap_or(other.rest);
+        (other.time, theirs) <= (self.time, ours)
+    }
+}
+
+/// How many digits a number takes in the server's key format: zero is a byte alone, the others say how many bytes
+/// follow, from one to eight.
+fn digits_of_number(text: &[u8]) -> Option<usize> {
+    let bytes = match text.get(..2)? {
+        b"29" => 0,
+        [b'2', kind @ b'B'..=b'F'] => usize::from(kind - b'B') + 1,
+        [b'3', kind @ b'0'..=b'2'] => usize::from(kind - b'0') + 6,
+        _ => return None,
+    };
+    Some(2 + 2 * bytes)
 }
 
 /// The seconds of [`token_time`].
@@ -281,10 +358,34 @@ pub(crate) fn token_seconds(token: &[u8]) -> Option<u32> {
     token_time(token).map(|(seconds, _)| seconds)
 }
 
-/// Whether this event says that its stream ends here.
+/// Whether this event says that its stream ends here. A document that a stage of the user's has made the event's
+/// root may have any fields, but the token stays the server's.
 pub(crate) fn is_invalidate(raw: &[u8]) -> bool {
+    let place = resume_token(raw).and_then(TokenPlace::of);
+    place.is_some_and(|place| place.is_of_invalidate())
+}
+
+/// Whether a collection was renamed.
+pub(crate) fn is_rename(raw: &[u8]) -> bool {
     find(raw, Field::OperationType)
-        .is_some_and(|element| matches!(element.value, Value::String(b"invalidate")))
+        .is_some_and(|element| matches!(element.value, Value::String(b"rename")))
+}
+
+/// Database and collection of an event.
+pub(crate) fn database_and_collection(raw: &[u8]) -> Option<(String, String)> {
+    names(raw, Field::Namespace)
+}
+
+/// The target of a rename: database and collection.
+pub(crate) fn rename_target(raw: &[u8]) -> Option<(String, String)> {
+    names(raw, Field::To)
+}
+
+fn names(raw: &[u8], field: Field) -> Option<(String, String)> {
+    let Value::Document(names) = find(raw, field)?.value else { return None };
+    let Namespace { database, collection, .. } = Namespace::new(names);
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Some((text(database), text(collection)))
 }
 
 // Stops at the field: servers put the token first and the operation type right behind it.
@@ -382,9 +483,64 @@ mod tests {
     }
 
     #[test]
-    fn invalidate_is_told_from_everything_else() {
-        assert!(is_invalidate(&bytes(&doc! {"_id": {}, "operationType": "invalidate"})));
-        assert!(!is_invalidate(&bytes(&doc! {"_id": {}, "operationType": "invalidated"})));
+    fn tokens_are_in_the_order_of_the_stream_whatever_their_version_is() {
+        let token = |data: &str| bytes(&doc! { "_data": data });
+        // In the order of the stream: an earlier time; a time alone, which stands before its events; of a
+        // transaction the events 0, 5, 6 and 200; a drop and its invalidate; a later time.
+        let in_order = [
+            ("826B02EAFC00000001", "2C0100296E"),
+            ("826B02EAFC00000002", "29296E"),
+            ("826B02EAFC00000002", "2C0100296E"),
+            ("826B02EAFC00000002", "2C01002B0A6E"),
+            ("826B02EAFC00000002", "2C01002B0C6E"),
+            ("826B02EAFC00000002", "2C01002C01906E"),
+            ("826B02EAFC00000003", "2C0100296E"),
+            ("826B02EAFC00000003", "2C0100296F"),
+            ("826B02EAFD00000001", "29296E"),
+        ];
+        let versions = [("2B02", "5A1004FF"), ("2B04", "5A100411463C6F7065"), ("2B04", "04")];
+        for (number, (time, place)) in in_order.iter().enumerate() {
+            for (other, (other_time, other_place)) in in_order.iter().enumerate() {
+                for (version, event) in versions {
+                    let token = token(&format!("{time}2B02{place}5A1004AA04"));
+                    let bytes = bytes(&doc! {
+                        "_data": format!("{other_time}{version}{other_place}{event}"), "x": 1,
+                    });
+                    let (ours, theirs) = (TokenPlace::of(&token), TokenPlace::of(&bytes));
+                    let reaches = ours.unwrap().reaches(&theirs.unwrap());
+                    assert_eq!(reaches, other <= number, "{number} and {other}");
+                }
+            }
+        }
+        let place = token("826B02EAFC000000022B042C01002B0A6E5A1004");
+        assert_eq!(TokenPlace::of(&place).unwrap().text(), "826B02EAFC000000022C01002B0A6E");
+    }
+
+    #[test]
+    fn invalidate_is_told_by_its_token() {
+        let event = |data: &str| bytes(&doc! { "_id": { "_data": data }, "x": 1 });
+        let time = "826B02EAFC00000001";
+        for (token, is) in [
+            // An event's, the numbers of which are 1, 128 and 0; 6F is true.
+            ("2B022C0100296F5A1004824F461E", true),
+            ("2B022C0100296E5A1004824F461E", false),
+            // The 6th, the 70th and the 10,000th of a transaction.
+            ("2B022C01002B0C6F5A1004", true),
+            ("2B022C01002C008C6F5A1004", true),
+            ("2B022C01002C4E206E5A1004", false),
+            // A time alone.
+            ("2B0229296E04", false),
+            ("2B0229296E1404", false),
+            // Cut off, and no numbers.
+            ("2B022C010029", false),
+            ("2B022C", false),
+            ("6F6F6F6F", false),
+            ("", false),
+        ] {
+            assert_eq!(is_invalidate(&event(&format!("{time}{token}"))), is, "{token}");
+        }
+        // The name alone is nothing: a document may have it.
+        assert!(!is_invalidate(&bytes(&doc! {"_id": {}, "operationType": "invalidate"})));
         assert!(!is_invalidate(&bytes(&doc! {"_id": {}})));
         assert!(!is_invalidate(b"\x05"));
     }

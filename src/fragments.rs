@@ -7,9 +7,6 @@
 
 use std::ops::Range;
 
-use bson::{Bson, Document, RawDocument, RawDocumentBuf};
-
-use crate::ack::Token;
 use crate::element::{Element, Elements, Malformed, Value};
 
 /// The order in which servers send an event's fields (seen with 6.0.27). A field that a stage of the
@@ -166,26 +163,10 @@ impl Pending {
     }
 }
 
-/// The token of the whole event, from a fragment's: what a server gives that does not split it.
-///
-/// The number of the fragment is the last thing in a token, an integer in the server's key format
-/// (`0x29` is 0; `0x2B` and twice the number are those below 64) before the end mark `0x04`. To be
-/// used only where the server has refused the fragment's own.
-pub(crate) fn whole_token(token: &[u8]) -> Option<Token> {
-    const DATA: &str = "_data";
-    let mut token = Document::try_from(RawDocument::from_bytes(token).ok()?).ok()?;
-    let Bson::String(data) = token.get_mut(DATA)? else { return None };
-    let number = data.strip_suffix("04")?;
-    let zero = number.strip_suffix("29");
-    let event = zero.or_else(|| number.get(..number.len().checked_sub(2)?)?.strip_suffix("2B"))?;
-    *data = format!("{event}04");
-    Some(Token::from(RawDocumentBuf::try_from(&token).ok()?.as_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bson::doc;
+    use bson::{Document, doc};
 
     fn join(fragments: &mut Fragments, events: &[Document]) -> Result<Vec<Part>, String> {
         let events: Vec<_> = events.iter().map(|event| event.to_vec().unwrap()).collect();
@@ -256,27 +237,5 @@ mod tests {
         ] {
             assert!(!is_fragment(&event.to_vec().unwrap()), "{event}");
         }
-    }
-
-    #[test]
-    fn only_a_fragments_token_has_another_for_the_whole_event() {
-        let whole = |data: &str| {
-            let token = doc! { "_data": data, "_typeBits": 1 }.to_vec().unwrap();
-            let whole = whole_token(&token)?;
-            let whole = Document::from_reader(&*whole).unwrap();
-            assert_eq!(whole.get_i32("_typeBits").unwrap(), 1);
-            Some(whole.get_str("_data").unwrap().to_owned())
-        };
-        let event = "826B02EAFC000000012B042C0100296E5A1004824F461E5F6964002B020000";
-        for number in ["29", "2B02", "2B0A"] {
-            assert_eq!(whole(&format!("{event}{number}04")), Some(format!("{event}04")));
-        }
-        // An event's, the two kinds that stand for a time alone, no token at all.
-        for other in [&format!("{event}04"), "826B02EB20000000022B0429296E1404", "8229296E04", "04"]
-        {
-            assert_eq!(whole(other), None, "{other}");
-        }
-        assert_eq!(whole_token(&doc! { "_data": 5 }.to_vec().unwrap()), None);
-        assert_eq!(whole_token(b"\x05"), None);
     }
 }

@@ -659,14 +659,22 @@ impl Options {
 
     /// The field of `$changeStream` that the start options ask for.
     pub(crate) fn start_field(&self) -> Option<(&'static str, bson::Bson)> {
+        self.start_field_and_option().map(|(_, field)| field)
+    }
+
+    /// The start option that is set, by its name, and the field of `$changeStream` that it asks for.
+    pub(crate) fn start_field_and_option(
+        &self,
+    ) -> Option<(&'static str, (&'static str, bson::Bson))> {
         if let Some((time, increment)) = self.start_at_time {
             let time = bson::Timestamp { time, increment };
-            return Some(("startAtOperationTime", time.into()));
+            return Some(("start_at_time", ("startAtOperationTime", time.into())));
         }
         if let Some(token) = &self.resume_after {
-            return Some(("resumeAfter", token.clone().into()));
+            return Some(("resume_after", ("resumeAfter", token.clone().into())));
         }
-        self.start_after.as_ref().map(|token| ("startAfter", token.clone().into()))
+        let token = self.start_after.as_ref()?;
+        Some(("start_after", ("startAfter", token.clone().into())))
     }
 }
 

@@ -3,25 +3,33 @@
 use crate::options::SPLIT_STAGE;
 use std::collections::BTreeSet;
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, Document, RawDocument, doc};
 
 /// The event that ends a stream.
 const INVALIDATE: &str = "invalidate";
+
+const RENAME: &str = "rename";
 
 /// A stage that lets nothing through but the event that ends a stream.
 pub(crate) fn only_invalidate() -> Document {
     doc! { "$match": { "operationType": INVALIDATE } }
 }
 
+/// A stage that lets only the event with this token through.
+pub(crate) fn only_event(token: &[u8]) -> bson::error::Result<Document> {
+    let token = Document::try_from(RawDocument::from_bytes(token)?)?;
+    Ok(doc! { "$match": { "_id": token } })
+}
+
 /// A stage that lets these operations through.
 ///
 /// The `invalidate` always passes, so that the end of the cursor has its reason; who did not ask for it
-/// drops it. But behind a stage that may take its name from it nobody could tell it any more, so there
-/// it is kept out, and searched for when the cursor has ended.
+/// drops it. So does a rename that [`shows_renames`].
 pub(crate) fn only_operations(wanted: &BTreeSet<String>, pipeline: &[Document]) -> Document {
     let mut wanted = wanted.clone();
-    if pipeline.iter().all(is_match) {
-        wanted.insert(INVALIDATE.to_owned());
+    wanted.insert(INVALIDATE.to_owned());
+    if shows_renames(pipeline) {
+        wanted.insert(RENAME.to_owned());
     }
     doc! { "$match": { "operationType": { "$in": Vec::from_iter(wanted) } } }
 }
@@ -29,6 +37,16 @@ pub(crate) fn only_operations(wanted: &BTreeSet<String>, pipeline: &[Document]) 
 /// Whether the event that ends a stream is among these operations; all are where none are named.
 pub(crate) fn has_invalidate(wanted: &BTreeSet<String>) -> bool {
     wanted.is_empty() || wanted.contains(INVALIDATE)
+}
+
+/// Whether a rename is still one after these stages, so that it can be told from other events.
+pub(crate) fn shows_renames(pipeline: &[Document]) -> bool {
+    pipeline.iter().all(is_match)
+}
+
+/// Whether renames are seen that nobody asked for, because they may replace a collection that is watched.
+pub(crate) fn has_unwanted_renames(wanted: &BTreeSet<String>, pipeline: &[Document]) -> bool {
+    !wanted.is_empty() && !wanted.contains(RENAME) && shows_renames(pipeline)
 }
 
 /// Whether a stage leaves every event as it is.
@@ -196,15 +214,21 @@ mod tests {
     }
 
     #[test]
-    fn the_invalidate_passes_where_it_can_be_told_from_others() {
-        let wanted = BTreeSet::from(["insert".to_owned()]);
-        let operations = |pipeline: &[Document]| {
+    fn the_invalidate_always_passes_and_renames_where_they_can_be_told_from_others() {
+        let operations = |wanted: &str, pipeline: &[Document]| {
+            let wanted = BTreeSet::from([wanted.to_owned()]);
             let stage = only_operations(&wanted, pipeline);
             let condition = stage.get_document("$match").unwrap();
-            condition.get_document("operationType").unwrap().get_array("$in").unwrap().clone()
+            let all = condition.get_document("operationType").unwrap().get_array("$in").unwrap();
+            let all: Vec<_> = all.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+            (all.join(" "), has_unwanted_renames(&wanted, pipeline))
         };
-        assert_eq!(operations(&[]), ["insert".into(), Bson::from("invalidate")]);
-        assert_eq!(operations(&[doc! { "$match": {} }]).len(), 2);
-        assert_eq!(operations(&[doc! { "$project": { "ns": 1 } }]), ["insert".into()]);
+        let with = |all: &str, unwanted| (all.to_owned(), unwanted);
+        let filter = [doc! { "$match": {} }];
+        assert_eq!(operations("insert", &[]), with("insert invalidate rename", true));
+        assert_eq!(operations("rename", &filter), with("invalidate rename", false));
+        let flat = [doc! { "$project": { "ns": 1 } }];
+        assert_eq!(operations("insert", &flat), with("insert invalidate", false));
+        assert!(!has_unwanted_renames(&BTreeSet::new(), &[]));
     }
 }

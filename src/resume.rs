@@ -55,6 +55,10 @@ const EVENT_TOO_LARGE: [i32; 3] = [10334, 13548, 7182500];
 const UNKNOWN_STAGE: i32 = 40324;
 /// What servers that do not know of split events say of their tokens (seen with 6.0.5).
 const INVALID_TOKEN: i32 = 40646;
+/// What servers that can split events say when they meet one that has to be split after a token that comes from a
+/// server, or a stream, which could not: the tokens of such a stream have no place for a part's number (seen
+/// with 6.0.27).
+const TOKEN_WITHOUT_PARTS: i32 = 7182504;
 const CHANGE_STREAM_FATAL: i32 = 280;
 /// What 6.0 answers where an image is required that it does not have.
 const NO_MATCHING_DOCUMENT: i32 = 47;
@@ -113,11 +117,20 @@ pub(crate) fn is_unknown_stage(error: &DriverError) -> bool {
     server_code(error) == Some(UNKNOWN_STAGE)
 }
 
-/// Whether this may mean that the token is that of an event which is now split otherwise, or not split,
-/// or split where it was not: by another server, with other options, or because `updateLookup` finds
-/// another document. Each has its own token then.
-pub(crate) fn may_be_split_otherwise(error: &DriverError) -> bool {
-    server_code(error).is_some_and(|code| matches!(code, CHANGE_STREAM_FATAL | INVALID_TOKEN))
+/// Whether the stream's tokens cannot name the parts of an event. A stream that begins at a time has others.
+pub(crate) fn is_token_without_parts(error: &DriverError) -> bool {
+    server_code(error) == Some(TOKEN_WITHOUT_PARTS)
+}
+
+/// Whether the server has not found the event of a resume token.
+///
+/// That may mean that the event does not pass the stages of the stream: because a lookup finds another document
+/// than before, because an image has expired, because the options are others. Or it is split otherwise than
+/// before, or no longer, or only now: each part has a token of its own. The history may be complete.
+pub(crate) fn is_token_not_found(error: &DriverError) -> bool {
+    let DriverErrorKind::Command(command) = &*error.kind else { return false };
+    matches!(command.code, CHANGE_STREAM_FATAL | INVALID_TOKEN)
+        && !command.message.contains(ID_WAS_CHANGED)
 }
 
 /// The library's error for a failure of the driver.
@@ -162,8 +175,7 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
             ),
             _ if HISTORY_LOST.contains(&code) => (
                 ErrorKind::HistoryLost,
-                "; the oplog no longer holds the point to resume from: start again from now, and \
-                 read the collection anew",
+                "; the oplog no longer reaches the point from which the stream has to go on",
             ),
             _ => (ErrorKind::Server, ""),
         },

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use mongodb::ServerType;
@@ -27,22 +26,30 @@ tokio::task_local! {
 #[derive(Default)]
 pub(crate) struct Servers {
     view: watch::Sender<View>,
-    /// The newest wire version that a server has told, 0 before.
-    wire_version: AtomicI32,
+}
+
+/// What is known of one server that matters to a cursor on it. The members of a set may differ while it is
+/// being upgraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServerFacts {
+    pub(crate) wire_version: Option<i32>,
+    pub(crate) round_trip: Option<Duration>,
 }
 
 impl Servers {
-    pub(crate) fn wire_version(&self) -> Option<i32> {
-        Some(self.wire_version.load(Ordering::Relaxed)).filter(|version| *version > 0)
+    /// The newest wire version that any server has told, `None` before the first.
+    pub(crate) fn newest_wire_version(&self) -> Option<i32> {
+        self.view.borrow().servers.values().filter_map(|server| server.facts.wire_version).max()
+    }
+
+    /// Of the server that the last command of this task went to; `None` if there was none yet.
+    pub(crate) fn facts(&self) -> Option<ServerFacts> {
+        let server = SERVER.try_with(|server| server.borrow().clone()).ok().flatten()?;
+        Some(self.view.borrow().servers.get(&server).map(|known| known.facts).unwrap_or_default())
     }
 
     pub(crate) fn monitored(&self, event: SdamEvent) {
         match event {
-            SdamEvent::ServerDescriptionChanged(event) => {
-                if let Some(version) = event.new_description.max_wire_version() {
-                    self.wire_version.store(version, Ordering::Relaxed);
-                }
-            }
             SdamEvent::TopologyDescriptionChanged(event) => {
                 self.view.send_if_modified(|view| view.described(&event.new_description));
             }
@@ -146,6 +153,14 @@ struct Server {
     /// The driver would use it.
     usable: bool,
     pulse: Pulse,
+    facts: ServerFacts,
+}
+
+/// What the driver says of one server.
+struct Described {
+    address: ServerAddress,
+    usable: bool,
+    facts: ServerFacts,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -190,21 +205,27 @@ impl View {
                     && server.server_type() == ServerType::RsPrimary
             })
             .map(|(address, _)| ServerAddress::clone(address));
-        let usable = servers.iter().map(|(address, server)| {
-            (ServerAddress::clone(address), server.server_type() != ServerType::Unknown)
+        let described = servers.iter().map(|(address, server)| Described {
+            address: ServerAddress::clone(address),
+            usable: server.server_type() != ServerType::Unknown,
+            facts: ServerFacts {
+                wire_version: server.max_wire_version(),
+                round_trip: server.average_round_trip_time(),
+            },
         });
-        self.update(usable.collect(), primary)
+        self.update(described.collect(), primary)
     }
 
-    fn update(
-        &mut self,
-        usable: Vec<(ServerAddress, bool)>,
-        primary: Option<ServerAddress>,
-    ) -> bool {
+    fn update(&mut self, described: Vec<Described>, primary: Option<ServerAddress>) -> bool {
         let before = std::mem::take(&mut self.servers);
-        for (address, usable) in usable {
-            let pulse = before.get(&address).map(|server| server.pulse).unwrap_or_default();
-            self.servers.insert(address, Server { usable, pulse });
+        for Described { address, usable, facts } in described {
+            let known = before.get(&address).copied().unwrap_or_default();
+            // A server that cannot be reached tells nothing, and is the same as before when it comes back.
+            let facts = ServerFacts {
+                wire_version: facts.wire_version.or(known.facts.wire_version),
+                round_trip: facts.round_trip.or(known.facts.round_trip),
+            };
+            self.servers.insert(address, Server { usable, pulse: known.pulse, facts });
         }
         let same = before == self.servers && primary == self.primary;
         self.primary = primary;
@@ -250,8 +271,49 @@ mod tests {
     }
 
     fn update(view: &mut View, servers: &[(&str, bool)], primary: Option<&str>) -> bool {
-        let servers = servers.iter().map(|(name, usable)| (address(name), *usable)).collect();
-        view.update(servers, primary.map(address))
+        let described = |(name, usable): &(&str, bool)| Described {
+            address: address(name),
+            usable: *usable,
+            facts: ServerFacts::default(),
+        };
+        view.update(servers.iter().map(described).collect(), primary.map(address))
+    }
+
+    fn describe(view: &mut View, name: &str, wire_version: Option<i32>) {
+        let facts = ServerFacts { wire_version, round_trip: None };
+        view.update(vec![Described { address: address(name), usable: true, facts }], None);
+    }
+
+    #[tokio::test]
+    async fn each_server_has_its_own_version() {
+        let servers = Servers::default();
+        assert_eq!(servers.newest_wire_version(), None);
+        let of = |name: &'static str, version| Described {
+            address: address(name),
+            usable: true,
+            facts: ServerFacts { wire_version: version, round_trip: None },
+        };
+        // The one that was heard last is the older one.
+        servers.view.send_modify(|view| {
+            view.update(vec![of("new", Some(9)), of("old", Some(8))], None);
+        });
+        assert_eq!(servers.newest_wire_version(), Some(9));
+        for (name, version) in [("new", 9), ("old", 8)] {
+            let (sender, _) = watch::channel(Some(address(name)));
+            let facts = SERVER.scope(sender, async { servers.facts() }).await;
+            assert_eq!(facts.and_then(|facts| facts.wire_version), Some(version), "{name}");
+        }
+        assert_eq!(servers.facts(), None, "no command was sent");
+    }
+
+    #[test]
+    fn a_server_that_is_away_keeps_its_version() {
+        let mut view = view(&[], None);
+        describe(&mut view, "a", Some(8));
+        describe(&mut view, "a", None);
+        assert_eq!(view.servers[&address("a")].facts.wire_version, Some(8));
+        describe(&mut view, "a", Some(9));
+        assert_eq!(view.servers[&address("a")].facts.wire_version, Some(9));
     }
 
     #[test]

@@ -11,17 +11,17 @@ use crate::ack::Token;
 use crate::buffer::{Queue, Stopped};
 use crate::checkpoint::Checkpointer;
 use crate::client::Deployment;
-use crate::cursor::{Cursor, Next, Observer, Position, Reply, Scope};
+use crate::cursor::{Change, Cursor, Next, Observer, Position, Reply, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event;
-use crate::fragments;
 use crate::log::{self, LogLevel};
 use crate::message::{Events, Source};
 use crate::notice;
 use crate::options::{OnHistoryLost, OnInvalidate, OnOversized, Options, Snapshot};
-use crate::pace::Pace;
+use crate::pace::{Pace, Waste};
 use crate::pipeline;
 use crate::resume::{self, Backoff, Phase};
+use crate::servers::ServerFacts;
 use crate::snapshot::{Item, Mark, Reading};
 use crate::worker::{Control, WorkerState};
 
@@ -65,15 +65,32 @@ struct Course {
     /// To be told with the next cursor.
     lost: Option<Lost>,
     trouble: Trouble,
-    /// How the next cursor reads.
-    pace: Pace,
+    /// How the next cursor reads; where it is not said its position decides.
+    pace: Option<Pace>,
+    waste: Waste,
+    /// When the worker began.
+    began: Instant,
+    /// The next cursor is opened only to read at another pace.
+    is_change_of_pace: bool,
+    /// How often the stream has looked in vain for an event that is too large, at the place where it is.
+    in_vain: u32,
+    /// The server that refused or ended the last cursor.
+    server: Option<ServerFacts>,
 }
 
 /// Where and how a stream is opened again at once, and why.
 struct Detour {
     why: &'static str,
     from: Position,
+    pace: Option<Pace>,
+}
+
+/// Where and how a cursor was opened.
+struct Searched {
+    began: Position,
     pace: Pace,
+    /// It was not open yet when it ended.
+    is_opening: bool,
 }
 
 /// Why a cursor, or a part of a snapshot, is followed no longer.
@@ -87,6 +104,8 @@ enum End {
     Dead,
     /// It has read as many events as it should.
     Enough,
+    /// Another pace fits better.
+    Change(Change),
 }
 
 impl From<Stopped> for End {
@@ -179,7 +198,7 @@ impl Stream {
                     }
                     Err(failure) => return Some(failure),
                 },
-                End::Dead | End::Enough => {
+                End::Dead | End::Enough | End::Change(_) => {
                     let invalidate = match course.invalidate.take() {
                         Some(token) => Ok(Some(token)),
                         None => self.find_invalidate(course.before.clone()),
@@ -251,7 +270,12 @@ impl Stream {
             ran_before: false,
             lost: None,
             trouble: Trouble::new(),
-            pace: Pace::Full,
+            pace: None,
+            waste: Waste::default(),
+            began: Instant::now(),
+            is_change_of_pace: false,
+            in_vain: 0,
+            server: None,
         };
         let mut saved = None;
         if let Some(checkpointer) = &self.checkpointer {
@@ -265,6 +289,13 @@ impl Stream {
         match (saved, self.options.snapshot) {
             (Some(place), mode) => {
                 course.ran_before = true;
+                if let Some((option, _)) = self.options.start_field_and_option() {
+                    log::line!(
+                        LogLevel::Info,
+                        self.name(),
+                        "the saved checkpoint overrides the option {option}"
+                    );
+                }
                 self.source.acks().place(Token::clone(&place.token));
                 match place.snapshot {
                     Some(progress) => {
@@ -291,31 +322,97 @@ impl Stream {
         const SOUND: Duration = Duration::from_secs(1);
         let was_ready = self.control.ready.is_open();
         let opened = Instant::now();
+        if course.position.needs_token()
+            && let Err(end) = self.take_token(course)
+        {
+            return end;
+        }
         let began = course.position.clone();
-        let cursor = self.open(began.clone(), course.pace, course.lost.is_some());
+        let pace = self.pace_for(course);
+        let cursor = self.open(course, pace);
         let end = self.hand_over(&cursor, course);
         let progress = cursor.progress();
         drop(cursor);
         if progress.replies > 0 {
             course.lost = None;
         }
+        if progress.has_events {
+            course.in_vain = 0;
+        }
+        course.server = progress.server;
+        course.is_change_of_pace = matches!(end, End::Change(_));
+        // It was at work for a while, perhaps in a long oplog: it cannot be called unreachable.
+        if !progress.is_open && progress.server.is_some() && opened.elapsed() >= SOUND {
+            course.trouble.begins_anew();
+        }
+        let has_moved = progress.has_events || progress.position != began;
         (course.position, course.before) = (progress.position, progress.before);
         course.invalidate = progress.invalidate;
         // But for the first time, only a reply behind the opening one shows that it works again.
         if progress.replies > usize::from(was_ready) {
-            // One that breaks behind its first replies time after time must not spin either.
-            let sound = opened.elapsed() >= SOUND || !matches!(end, End::Broken(..));
-            course.trouble.ends(sound);
+            course.trouble.ends(opened.elapsed() >= SOUND || is_sound(&end, has_moved));
         }
-        match self.detour(end, course.pace, &began, &course.position, progress.replies) {
+        let searched = Searched { began, pace, is_opening: progress.replies == 0 };
+        // Before it has had events it may be that the server has not found the place yet.
+        let end = match end {
+            End::Broken(error, _) if !progress.has_events && resume::is_token_not_found(&error) => {
+                self.search_by_time(error, &searched, course)
+            }
+            end => self.detour(end, &searched, course),
+        };
+        match end {
             Ok(Detour { why, from, pace }) => {
-                let name = self.name();
-                log::line!(LogLevel::Info, name, "{why}; opening the stream again {from}, {pace}");
+                let level = if course.is_change_of_pace { LogLevel::Debug } else { LogLevel::Info };
+                let shown = pace.map(|pace| format!(", {pace}")).unwrap_or_default();
+                log::line!(level, self.name(), "{why}; opening the stream again {from}{shown}");
                 (course.position, course.pace) = (from, pace);
                 End::Done
             }
             Err(end) => end,
         }
+    }
+
+    /// Takes the token of a start time: the reply that opens a cursor there may have an event already, and no token
+    /// of the place before it, which has to be saved first.
+    fn take_token(&self, course: &mut Course) -> Result<(), End> {
+        let mut scope = self.scope.clone();
+        scope.opens_with_event = false;
+        let from = course.position.clone();
+        let cursor = Cursor::open(&self.deployment, scope, from, |_: &Reply| Some(0));
+        match cursor.next(&self.control.stop) {
+            Next::Reply(reply, _) => match reply.token() {
+                Some(token) => {
+                    course.position = Position::After(Token::clone(token));
+                    Ok(())
+                }
+                None => Err(End::Failed(self.bug("a server without resume tokens"))),
+            },
+            other => Err(self.end_of(other, &cursor, course)),
+        }
+    }
+
+    /// How the next cursor reads.
+    fn pace_for(&self, course: &mut Course) -> Pace {
+        let most = self.scope.batch_size;
+        let pace = course.pace.take().unwrap_or(match course.position.is_in_history() {
+            true => Pace::One,
+            false => Pace::Full,
+        });
+        if pace.is_full_for(most) { Pace::Full } else { pace }
+    }
+
+    /// The way to a place whose token the server does not find.
+    fn search_by_time(
+        &self,
+        error: DriverError,
+        searched: &Searched,
+        course: &Course,
+    ) -> Result<Detour, End> {
+        let Some(from) = searched.began.past() else {
+            return Err(End::Broken(error, self.phase(course, !searched.is_opening)));
+        };
+        let why = "the event of the stream's resume token does not pass its stages now";
+        Ok(Detour { why, from, pace: None })
     }
 
     /// Whether the options say to go on after this failure, and if so how.
@@ -328,7 +425,6 @@ impl Stream {
         // The first loss counts while its message is not on its way.
         course.lost.get_or_insert(Lost { from: course.position.time() });
         course.position = Position::Start(None);
-        course.pace = Pace::Full;
         // A snapshot that is not finished needs the history from its beginning on.
         let anew = policy == OnHistoryLost::Snapshot || self.source.snapshot().read().is_some();
         course.stage = if anew { Stage::Begin } else { Stage::Stream };
@@ -364,7 +460,7 @@ impl Stream {
         );
         let (reply, first) = match cursor.next(&self.control.stop) {
             Next::Reply(reply, first) => (reply, first),
-            other => return self.end_of(other, cursor.progress().is_open, course),
+            other => return self.end_of(other, &cursor, course),
         };
         let Some(token) = reply.token().cloned() else {
             return End::Failed(self.bug("a server without resume tokens"));
@@ -395,16 +491,18 @@ impl Stream {
         (scope.batch_size, scope.await_time) = (1, Duration::from_millis(1));
         let cursor =
             Cursor::open(&self.deployment, scope, course.position.clone(), |_: &Reply| Some(0));
-        // Newer servers look only behind the opening reply.
-        for _ in 0..2 {
-            match cursor.next(&self.control.stop) {
-                Next::Reply(..) => {}
-                // What is watched was dropped: the stream will meet it again.
-                Next::Ended => break,
-                // It is there: the stream will meet it again, too.
-                Next::Failed(error) if resume::is_too_large(&error) => break,
-                other => return self.end_of(other, cursor.progress().is_open, course),
+        match cursor.next(&self.control.stop) {
+            Next::Reply(..) => {}
+            // It is there: the stream will meet it again.
+            Next::Failed(error) if resume::is_too_large(&error) => {}
+            Next::Failed(error) if resume::is_token_not_found(&error) => {
+                match course.position.past() {
+                    Some(past) => course.position = past,
+                    None => return self.end_of(Next::Failed(error), &cursor, course),
+                }
+                return End::Done;
             }
+            other => return self.end_of(other, &cursor, course),
         }
         if let Err(error) = self.is_open(false, &mut course.trouble) {
             return End::Failed(error);
@@ -475,47 +573,37 @@ impl Stream {
         }
     }
 
-    /// How the stream gets around what the server cannot send, or not find, in the way in which it was
-    /// asked; else the end as it is. Nothing is left out and nothing comes twice: each detour begins at
-    /// `position`, behind everything that was read. `began` is where the cursor was opened.
-    fn detour(
-        &self,
-        end: End,
-        pace: Pace,
-        began: &Position,
-        position: &Position,
-        replies: usize,
-    ) -> Result<Detour, End> {
-        let detour =
-            |why, pace, from: &Position| Ok(Detour { why, pace, from: Position::clone(from) });
+    /// How the stream gets around what the server cannot send, and how it changes its pace; else the end as it is.
+    /// Nothing is left out and nothing comes twice: each detour begins behind everything that was read.
+    fn detour(&self, end: End, searched: &Searched, course: &mut Course) -> Result<Detour, End> {
+        let from = course.position.clone();
         match end {
-            End::Enough => detour("what was to be read with care is read", Pace::Full, position),
-            End::Broken(error, Phase::Streaming) if resume::is_too_large(&error) => {
-                let is_next = match pace {
-                    Pace::Full => self.scope.batch_size == 1,
-                    Pace::Single => true,
-                    // Not from where it now is has a server been asked that splits.
-                    Pace::Unsplit => began == position,
-                };
-                if !is_next {
-                    detour("an event is too large", Pace::Single, position)
-                } else if self.options.on_oversized == OnOversized::Skip {
-                    self.pass_over(&error, position)
-                } else {
-                    Err(End::Broken(error, Phase::Streaming))
-                }
+            End::Enough => {
+                Ok(Detour { why: "what was to be read with care is read", from, pace: None })
             }
-            End::Broken(error, phase) if replies <= 1 && resume::may_be_split_otherwise(&error) => {
-                let token = position.token();
-                if let Some(whole) = token.as_deref().and_then(fragments::whole_token) {
-                    let from = Position::After(whole);
-                    detour("the stream stands behind a split event", pace, &from)
-                } else if phase == Phase::Streaming
-                    && token.is_some()
-                    && self.scope.split
-                    && pace != Pace::Unsplit
-                {
-                    detour("the stream may stand behind a split event", Pace::Unsplit, position)
+            End::Change(Change { to, wasted }) => {
+                course.waste.add(wasted);
+                let why = match to {
+                    Pace::One => "few events are found",
+                    _ => "events are found fast",
+                };
+                Ok(Detour { why, from, pace: Some(to) })
+            }
+            End::Broken(error, _)
+                if resume::is_token_without_parts(&error) && from.past().is_some() =>
+            {
+                let why = "an event has to be split, for which the stream's tokens are too old";
+                Ok(Detour { why, from: from.past().unwrap_or(from), pace: None })
+            }
+            End::Broken(error, phase) if resume::is_too_large(&error) => {
+                let is_next = searched.is_opening
+                    || matches!(searched.pace, Pace::One | Pace::Careful)
+                    || self.scope.batch_size == 1;
+                if !is_next {
+                    let pace = Some(Pace::Careful);
+                    Ok(Detour { why: "an event is too large", from, pace })
+                } else if self.options.on_oversized == OnOversized::Skip {
+                    self.pass_over(error, phase, course)
                 } else {
                     Err(End::Broken(error, phase))
                 }
@@ -524,43 +612,79 @@ impl Stream {
         }
     }
 
-    /// Passes over the event behind this position, which is too large, with a message in its place.
+    /// Passes over the event behind the position, which is too large, with a message in its place.
     ///
-    /// Without most of its fields the server can send it, and so its token.
-    fn pass_over(&self, error: &DriverError, position: &Position) -> Result<Detour, End> {
-        let mut scope = Pace::Single.of(&self.scope);
-        scope.split = false;
-        scope.stages.push(notice::only_outline());
-        let cursor = Cursor::open(&self.deployment, scope, position.clone(), |_: &Reply| Some(0));
-        let mut from = position.clone();
-        // The opening one, and the one that has the event.
-        for _ in 0..2 {
-            let reply = match cursor.next(&self.control.stop) {
-                Next::Reply(reply, _) => reply,
-                Next::Failed(error) => return Err(End::Broken(error, Phase::Reopening)),
-                Next::Ended | Next::Enough => break,
-                Next::Stopped => return Err(End::Stopped),
-                Next::Lost => {
-                    return Err(End::Failed(self.bug("the task that reads its replies")));
-                }
-            };
-            // Were it the one that ends the stream, the cursor that meets it would have to know.
-            if reply.invalidate_token().is_some() {
-                break;
+    /// Without most of its fields the server can send it, and so its token. But a lookup may have found another
+    /// document since, so that another event is the next one now: the server is asked whether it is really this
+    /// one that it cannot send.
+    fn pass_over(
+        &self,
+        error: DriverError,
+        phase: Phase,
+        course: &mut Course,
+    ) -> Result<Detour, End> {
+        /// Whatever changes while the stream looks: it looks no more often than this at one place.
+        const PATIENCE: u32 = 5;
+        let from = course.position.clone();
+        // These streams may not let the event before it through, without which no server finds the place after it.
+        let place = from.past().unwrap_or_else(|| from.clone());
+        let alone = |stage| {
+            let mut scope = Pace::Careful.of(&self.scope);
+            scope.split = false;
+            scope.stages.push(stage);
+            scope
+        };
+        let found = match self.first_event(alone(notice::only_outline()), &place, course)? {
+            Ok(Some(outline)) => {
+                let token = event::resume_token(&outline).map(Token::from);
+                token.map(|token| (outline, token))
             }
-            let Some(token) = reply.token() else { continue };
-            from = Position::After(Token::clone(token));
-            if let Some(event) = reply.events().next() {
-                if let Some(token) = event::resume_token(event) {
-                    from = Position::After(Token::from(token));
+            Ok(None) => None,
+            Err(error) => return Err(End::Broken(error, phase)),
+        };
+        if let Some((outline, token)) = found {
+            let only = pipeline::only_event(&token).map_err(|error| {
+                End::Failed(self.bug(&format!("a resume token is damaged: {error}")))
+            })?;
+            match self.first_event(alone(only), &place, course)? {
+                Err(error) if resume::is_too_large(&error) => {
+                    self.tell_of_oversized(&error, &outline)?;
+                    let why = "an event that is too large was left out";
+                    return Ok(Detour { why, from: Position::After(token), pace: None });
                 }
-                self.tell_of_oversized(error, event)?;
-                let why = "an event that is too large was left out";
-                return Ok(Detour { why, pace: Pace::Full, from });
+                Err(error) => return Err(End::Broken(error, phase)),
+                Ok(_) => {}
             }
         }
-        // A lookup may have found a smaller document since, which the pipeline leaves out.
-        Ok(Detour { why: "the event is not there any more", pace: Pace::Single, from })
+        course.in_vain += 1;
+        if course.in_vain > PATIENCE {
+            return Err(End::Broken(error, phase));
+        }
+        let why = "the event that is too large is not there any more, or not as large";
+        Ok(Detour { why, from, pace: Some(Pace::Careful) })
+    }
+
+    /// The first event of a stream that is opened only for it, or why the server does not send it. `None` if there
+    /// is none, or it is the one that ends the stream, which the cursor that meets it has to know of.
+    fn first_event(
+        &self,
+        scope: Scope,
+        from: &Position,
+        course: &mut Course,
+    ) -> Result<Result<Option<Vec<u8>>, DriverError>, End> {
+        let cursor = Cursor::open(&self.deployment, scope, from.clone(), |_: &Reply| Some(0));
+        // A stream that begins at a place has its first event in the opening reply.
+        match cursor.next(&self.control.stop) {
+            Next::Reply(reply, _) if reply.invalidate_token().is_some() => Ok(Ok(None)),
+            Next::Reply(reply, _) => Ok(Ok(reply.events().next().map(<[u8]>::to_vec))),
+            Next::Failed(error) => {
+                course.server = cursor.progress().server;
+                Ok(Err(error))
+            }
+            Next::Ended | Next::Enough | Next::Change(_) => Ok(Ok(None)),
+            Next::Stopped => Err(End::Stopped),
+            Next::Lost => Err(End::Failed(self.bug("the task that reads its replies"))),
+        }
     }
 
     fn tell_of_oversized(&self, error: &DriverError, outline: &[u8]) -> Result<(), End> {
@@ -597,15 +721,26 @@ impl Stream {
 
     /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
     /// number before its first event is left free for the message that says what is lost.
-    fn open(&self, from: Position, pace: Pace, is_restart: bool) -> Cursor {
+    fn open(&self, course: &Course, pace: Pace) -> Cursor {
         let intake = Intake {
             source: Arc::clone(&self.source),
             queue: Arc::clone(&self.queue),
             control: Arc::clone(&self.control),
             replies: 0,
-            is_restart,
+            is_restart: course.lost.is_some(),
+            began: course.position.token(),
+            scope: self.scope.clone(),
         };
-        Cursor::open(&self.deployment, pace.of(&self.scope), from, intake)
+        let mut scope = pace.of(&self.scope);
+        // Longer than a server waits for a first event, so it is at work in the history.
+        let patience = self.scope.await_time.saturating_add(Duration::from_secs(1));
+        if matches!(pace, Pace::Full | Pace::Some)
+            && scope.batch_size > 1
+            && course.waste.allows(patience, course.began.elapsed())
+        {
+            scope.patience = Some(patience);
+        }
+        Cursor::open(&self.deployment, scope, course.position.clone(), intake)
     }
 
     /// Hands over what one cursor delivers, for as long as it lives.
@@ -614,21 +749,23 @@ impl Stream {
         loop {
             let (reply, first) = match cursor.next(&self.control.stop) {
                 Next::Reply(reply, first) => (reply, first),
-                other => return self.end_of(other, cursor.progress().is_open, course),
+                other => return self.end_of(other, cursor, course),
             };
             if !opened {
                 opened = true;
                 if let Err(error) = self.is_open(!course.ran_before, &mut course.trouble) {
                     return End::Failed(error);
                 }
-                self.source.meter.opened();
-                log::line!(
-                    LogLevel::Info,
-                    self.name(),
-                    "streaming {} on {}",
-                    self.scope.namespace(),
-                    self.deployment.uri().shown()
-                );
+                if !course.is_change_of_pace {
+                    self.source.meter.opened();
+                    log::line!(
+                        LogLevel::Info,
+                        self.name(),
+                        "streaming {} on {}",
+                        self.scope.namespace(),
+                        self.deployment.uri().shown()
+                    );
+                }
                 if let Some(lost) = &course.lost
                     && let Err(end) = self.tell_of(lost, &reply, first - 1)
                 {
@@ -646,22 +783,28 @@ impl Stream {
     /// What it means that a cursor gave no reply.
     ///
     /// A stream that ran before, by its checkpoint, is treated as one that was open already.
-    fn end_of(&self, next: Next, opened: bool, course: &Course) -> End {
+    fn end_of(&self, next: Next, cursor: &Cursor, course: &mut Course) -> End {
         match next {
             Next::Stopped => End::Stopped,
             Next::Failed(error) => {
-                let phase = match () {
-                    () if opened => Phase::Streaming,
-                    () if course.ran_before || self.control.ready.is_open() => Phase::Reopening,
-                    () => Phase::Opening,
-                };
-                End::Broken(error, phase)
+                let progress = cursor.progress();
+                course.server = progress.server;
+                End::Broken(error, self.phase(course, progress.is_open))
             }
             Next::Ended => End::Dead,
             Next::Enough => End::Enough,
+            Next::Change(change) => End::Change(change),
             Next::Reply(..) | Next::Lost => {
                 End::Failed(self.bug("the task that reads its replies"))
             }
+        }
+    }
+
+    fn phase(&self, course: &Course, is_open: bool) -> Phase {
+        match () {
+            () if is_open => Phase::Streaming,
+            () if course.ran_before || self.control.ready.is_open() => Phase::Reopening,
+            () => Phase::Opening,
         }
     }
 
@@ -709,9 +852,12 @@ impl Stream {
         };
         let in_time = course.trouble.lasts_less_than(limit);
         let failure = resume::error(error, self.deployment.uri(), what, course.position.time());
-        let wire_version = self.deployment.wire_version();
+        let wire_version = course.server.and_then(|server| server.wire_version);
         let failure = match resume::missing_feature(error, &self.options, wire_version) {
             Some(advice) => failure.with_advice(&advice),
+            None if failure.kind() == ErrorKind::HistoryLost => {
+                failure.with_advice(&self.advice_on_lost_history(course))
+            }
             None => failure,
         };
         if in_time && resume::is_resumable(error, phase, wire_version) {
@@ -719,6 +865,24 @@ impl Stream {
             return Ok(());
         }
         Err(failure)
+    }
+
+    /// Where the place came from, and which option goes on all the same.
+    fn advice_on_lost_history(&self, course: &Course) -> String {
+        let from =
+            match (&self.checkpointer, course.ran_before, self.options.start_field_and_option()) {
+                (Some(checkpointer), true, _) => {
+                    format!("; that is the place in {}, which stays as it is", checkpointer.shown())
+                }
+                (_, _, Some((option, _))) if !self.control.ready.is_open() => {
+                    format!("; that is the place of the option {option}")
+                }
+                _ => String::new(),
+            };
+        format!(
+            "{from}; with on_history_lost=restart the worker goes on from now after a message that says what is \
+             missing, and with on_history_lost=snapshot it reads what exists after that message"
+        )
     }
 
     /// Looks for the `invalidate` that a stage of the user's pipeline has kept from us: the server
@@ -741,7 +905,9 @@ impl Stream {
                 }
                 Next::Stopped => return Err(Stopped),
                 // The main cursor will meet the same, and knows what to do.
-                Next::Failed(_) | Next::Ended | Next::Enough | Next::Lost => break,
+                Next::Failed(_) | Next::Ended | Next::Enough | Next::Change(_) | Next::Lost => {
+                    break;
+                }
             }
         }
         Ok(None)
@@ -755,6 +921,9 @@ struct Intake {
     control: Arc<Control>,
     replies: usize,
     is_restart: bool,
+    /// Where the cursor begins: the position before its first event is acked.
+    began: Option<Token>,
+    scope: Scope,
 }
 
 impl Observer for Intake {
@@ -763,6 +932,9 @@ impl Observer for Intake {
         self.replies += 1;
         let is_opening = self.replies == 1;
         let mut acks = self.source.acks();
+        if let Some(began) = self.began.take() {
+            acks.place(began);
+        }
         if is_opening && self.is_restart {
             acks.read(1);
         }
@@ -772,6 +944,24 @@ impl Observer for Intake {
         }
         let shown = is_opening || !reply.spans().is_empty();
         shown.then_some(first)
+    }
+
+    fn renamed(&mut self, event: &[u8]) {
+        if !self.scope.misses(event) {
+            return;
+        }
+        let shown = |name: Option<(String, String)>| {
+            name.map(|(database, collection)| format!("{database}.{collection}"))
+                .unwrap_or_default()
+        };
+        log::line!(
+            LogLevel::Warn,
+            self.source.name.as_str(),
+            "{} was renamed to {}, which is watched ($out does so, too): the documents that it had then come \
+             as no messages; read them with another worker that has snapshot=initial",
+            shown(event::database_and_collection(event)),
+            shown(event::rename_target(event))
+        );
     }
 
     fn take(&mut self, reply: Reply, first: u64) -> Option<Reply> {
@@ -786,6 +976,17 @@ impl Observer for Intake {
         };
         room.push(Events::shared(&self.source, reply, first));
         None
+    }
+}
+
+/// Whether a cursor that ended soon is no reason to wait before the next one. One that breaks after its first
+/// replies time after time must not make the worker spin, nor one that the server closes time after time where
+/// it is.
+fn is_sound(end: &End, has_moved: bool) -> bool {
+    match end {
+        End::Broken(..) => false,
+        End::Dead => has_moved,
+        _ => true,
     }
 }
 
@@ -810,6 +1011,11 @@ impl Trouble {
         }
     }
 
+    /// What was so far does not count.
+    fn begins_anew(&mut self) {
+        self.since = Some(Instant::now());
+    }
+
     /// Of its next line: that it has begun is a warning, that it goes on is none.
     fn level(&mut self) -> LogLevel {
         if std::mem::replace(&mut self.told, true) { LogLevel::Info } else { LogLevel::Warn }
@@ -818,5 +1024,19 @@ impl Trouble {
     fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {
         let since = *self.since.get_or_insert_with(Instant::now);
         limit.is_none_or(|limit| since.elapsed() < limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_is_closed_again_and_again_where_it_is_does_not_make_the_worker_spin() {
+        assert!(!is_sound(&End::Dead, false));
+        assert!(is_sound(&End::Dead, true));
+        assert!(is_sound(&End::Enough, false));
+        let broken = || End::Broken(DriverError::custom("broken"), Phase::Streaming);
+        assert!(!is_sound(&broken(), false) && !is_sound(&broken(), true));
     }
 }

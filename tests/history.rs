@@ -118,7 +118,23 @@ fn a_gap_that_nobody_acknowledged_is_told_again() {
         worker.join().unwrap();
     }
     assert_eq!(begins, [begins[0]; 2]);
+
+    // Nothing restarts by itself: the failure names the checkpoint, and it stays as it is.
+    let place = directory.join("orders.token");
+    let saved = std::fs::read_to_string(&place).unwrap();
+    let newest = set.client().database("local").collection::<Document>("oplog.rs");
+    let newest = newest.find_one(doc! {}).sort(doc! { "$natural": -1 }).run().unwrap().unwrap();
+    roll_past(&set, newest.get_timestamp("ts").unwrap());
+    let failing = Buffer::new(1);
+    let worker = watch().on_history_lost(OnHistoryLost::Fail).spawn(&failing).unwrap();
+    assert_eq!(worker.wait_ready().unwrap_err().kind(), ErrorKind::HistoryLost);
+    let error = failure(&failing).to_string();
+    assert!(error.contains("orders.token") && error.contains("stays as it is"), "{error}");
+    worker.join().unwrap_err();
+    drop(worker);
+    assert_eq!(std::fs::read_to_string(&place).unwrap(), saved);
     let (buffer, _worker) = follow(watch());
+    assert_eq!(next(&buffer).operation(), "gap");
     insert(&set, 3);
     assert_eq!(id(&next(&buffer)), 3);
     let _ = std::fs::remove_dir_all(directory);
@@ -251,8 +267,13 @@ fn a_quiet_stream_learns_that_its_history_is_lost() {
     let buffer = Buffer::new(10);
     let start = Start::StartAfter(token(&lost));
     let worker = watch(&set).start_at(start).spawn(&buffer).unwrap();
+    // Not ready for a moment: nothing of what follows will come.
+    assert_eq!(worker.wait_ready().unwrap_err().kind(), ErrorKind::HistoryLost);
     let error = failure(&buffer);
     assert_eq!(error.kind(), ErrorKind::HistoryLost, "{error}");
+    for word in ["option start_after", "on_history_lost=restart", "on_history_lost=snapshot"] {
+        assert!(error.to_string().contains(word), "no {word} in {error}");
+    }
     let time = cluster_time(&lost).time;
     assert!(error.to_string().contains(&format!("unix time {time}")), "{error}");
     // Nothing of it says that the stream is somewhere else.

@@ -264,9 +264,13 @@ fn behind_an_event_that_was_left_out_a_stream_may_split_the_next() {
     let (buffer, _worker) = follow(place.watch_twice(OnOversized::Skip).start_at(start));
     let left_out = next(&buffer);
     assert_eq!((id(&left_out), left_out.operation()), (0, "oversized"));
-    let watch = place.watch_twice(OnOversized::Split).on_history_lost(OnHistoryLost::Restart);
-    let (buffer, _worker) = follow(watch.start_at(token(&left_out)));
-    assert_eq!(next_ids(&buffer, 3), inserts(&[1, 2, 3]));
+    // Neither token has a place for the number of a part.
+    let behind = next(&buffer);
+    for (start, rest) in [(&left_out, &[1, 2, 3][..]), (&behind, &[2, 3])] {
+        let watch = place.watch_twice(OnOversized::Split).on_history_lost(OnHistoryLost::Restart);
+        let (buffer, _worker) = follow(watch.start_at(token(start)));
+        assert_eq!(next_ids(&buffer, rest.len()), inserts(rest));
+    }
 }
 
 #[test]
@@ -309,7 +313,9 @@ fn the_worker_fails_behind_everything_before_an_event_that_is_too_large() {
     drop(worker);
     // A restart does the same.
     let watch = place.watch_twice(OnOversized::Fail).start_at(token(&last));
-    let (buffer, _worker) = follow(watch);
+    let buffer = Buffer::new(10);
+    let worker = watch.spawn(&buffer).unwrap();
+    assert_eq!(worker.wait_ready().unwrap_err().kind(), ErrorKind::Oversized);
     assert_eq!(failure(&buffer).kind(), ErrorKind::Oversized);
 }
 
@@ -410,6 +416,41 @@ fn an_event_that_is_not_too_large_any_more_comes_as_it_is() {
     // One event after the other is read only as far as the failed reply could have reached.
     assert_eq!(buffer.stats().unwrap().workers[0].reconnects, 2);
     drop(worker);
+}
+
+#[test]
+fn an_event_that_is_not_too_large_is_never_left_out() {
+    let set = ReplicaSet::start().unwrap();
+    let place = Place::new(&set, "innocent");
+    // The reply with the event fails, and when the stream looks for what is too large there is nothing.
+    for batch_size in [1, 3] {
+        let watch = place.watch().batch_size(batch_size).on_oversized(OnOversized::Skip);
+        let (buffer, _worker) = follow(watch);
+        let data = doc! { "failCommands": ["getMore"], "errorCode": 10334 };
+        let fail_point = set
+            .fail_point(doc! {
+                "configureFailPoint": "failCommand", "mode": { "times": 2 }, "data": data,
+            })
+            .unwrap();
+        fail_point.wait_for_hits(1, DEADLINE).unwrap();
+        let first = i32::try_from(batch_size).unwrap() * 10;
+        (first..first + 5).for_each(|id| place.insert(id, 1));
+        let expected = Vec::from_iter(first..first + 5);
+        assert_eq!(next_ids(&buffer, 5), inserts(&expected), "replies of {batch_size}");
+        fail_point.wait_for_hits(2, DEADLINE).unwrap();
+    }
+}
+
+#[test]
+fn what_always_fails_is_not_looked_for_for_ever() {
+    let set = ReplicaSet::start().unwrap();
+    let place = Place::new(&set, "for_ever");
+    let (buffer, _worker) = follow(place.watch().on_oversized(OnOversized::Skip));
+    let data = doc! { "failCommands": ["getMore"], "errorCode": 10334 };
+    let _fail_point = set
+        .fail_point(doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data })
+        .unwrap();
+    assert_eq!(failure(&buffer).kind(), ErrorKind::Oversized);
 }
 
 #[test]

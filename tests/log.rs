@@ -161,6 +161,86 @@ fn a_start_in_the_future_is_a_warning_and_one_in_the_past_is_none() {
     }
 }
 
+/// The lines of a worker about collections that took the name of a watched one.
+fn renames(worker: &str) -> Vec<String> {
+    let lines = lines(worker).into_iter();
+    let of_renames =
+        lines.filter(|(level, text)| *level == Level::Warn && text.contains("renamed to"));
+    of_renames.map(|(_, text)| text).collect()
+}
+
+#[test]
+fn what_replaces_a_watched_collection_is_a_warning() {
+    collect();
+    let set = ground::shared();
+    let database = set.database("renames");
+    let client = set.client().database(&database);
+    let orders = client.collection::<bson::Document>("orders");
+    orders.insert_one(doc! { "_id": 0 }).run().unwrap();
+    let watch = |name: &str| Worker::watch(set.uri()).database(&database).name(name);
+    let name = |kind: &str| format!("{database} {kind}");
+    let changes = ["insert", "update", "replace", "delete"];
+    let buffer = Buffer::new(1000);
+    let _workers = [
+        start(watch(&name("one")).collection("orders").operations(changes), &buffer),
+        start(watch(&name("listed")).namespaces(["orders"]).operations(changes), &buffer),
+        start(watch(&name("all")), &buffer),
+        start(watch(&name("others")).namespaces(["items"]), &buffer),
+    ];
+    // $out writes a collection of its own, which then takes the name.
+    orders.aggregate([doc! { "$out": "orders" }]).run().unwrap();
+    for kind in ["one", "listed"] {
+        wait_until(DEADLINE, &format!("{kind} has warned"), || renames(&name(kind)).len() == 1);
+        let line = renames(&name(kind)).remove(0);
+        assert!(
+            line.contains(&format!("renamed to {database}.orders, which is watched")),
+            "{line}"
+        );
+        assert!(line.contains("$out") && line.contains("snapshot=initial"), "{line}");
+    }
+    orders.insert_one(doc! { "_id": 1 }).run().unwrap();
+    // Who watches the database has seen the documents under their first name, and the rename.
+    let mut left = vec![name("one"), name("listed"), name("all")];
+    let mut renamed = 0;
+    while !left.is_empty() {
+        let message = buffer.recv_timeout(DEADLINE).unwrap().some().expect("a message");
+        if message.operation() == "rename" {
+            assert_eq!(message.worker(), name("all"), "nobody else has asked for it");
+            renamed += 1;
+        }
+        if message.namespace() == format!("{database}.orders")
+            && message.json().contains(r#""_id":1}"#)
+        {
+            left.retain(|worker| worker != message.worker());
+        }
+    }
+    assert_eq!(renamed, 1);
+    assert_eq!((renames(&name("all")), renames(&name("others"))), (vec![], vec![]));
+}
+
+#[test]
+fn a_checkpoint_that_overrides_a_start_option_says_so() {
+    collect();
+    let set = ground::shared();
+    let database = set.database("overrides");
+    let directory = std::env::temp_dir().join(&database);
+    std::fs::create_dir_all(&directory).unwrap();
+    for (round, lines_of_it) in [(1, 0), (2, 1)] {
+        let name = format!("{database} {round}");
+        let watch = Worker::watch(set.uri()).database(&database).name(&name);
+        let watch = watch.checkpoint_name("the same").start_at(Start::at(1_600_000_000));
+        let store = mongostream::FileCheckpoint::new(directory.join("token"));
+        let worker = start(watch.checkpoint(store), &Buffer::new(1));
+        stop(&worker);
+        let all = lines(&name);
+        let told = all.iter().filter(|(level, text)| {
+            *level == Level::Info && text.contains("overrides the option start_at_time")
+        });
+        assert_eq!(told.count(), lines_of_it, "start {round}");
+    }
+    let _ = std::fs::remove_dir_all(directory);
+}
+
 #[test]
 fn each_attempt_to_reconnect_is_one_line() {
     collect();

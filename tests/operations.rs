@@ -13,7 +13,7 @@ use mongostream::{
 
 use support::reference::{Scope, driver_events, events, insert_last};
 use support::{
-    DEADLINE, collection, failure, follow, id, is_closed, next, now, spawn_ready, take,
+    DEADLINE, collection, event, failure, follow, id, is_closed, next, now, spawn_ready, take,
     wait_for_state, watch_collection, watch_database,
 };
 
@@ -37,6 +37,27 @@ fn check_same(watch: Watch, start: &Start, database: &str, wanted: &[&str]) {
     let buffer = Buffer::new(100);
     let _worker = watch.start_at(start.clone()).spawn(&buffer).unwrap();
     assert_eq!(events(&take(&buffer, theirs.len())), theirs, "{wanted:?}");
+}
+
+#[test]
+fn a_document_that_calls_itself_an_invalidate_is_delivered() {
+    let database = ground::shared().database("operations");
+    // The document becomes the event, but for its token.
+    let flat = doc! { "$replaceRoot": { "newRoot": { "$mergeObjects": ["$fullDocument", { "_id": "$_id" }] } } };
+    let watch = watch(&database).pipeline([flat]).operations(["insert"]);
+    let (buffer, _worker) = follow(watch);
+    let orders = collection(&database, "orders");
+    for number in 0..3 {
+        let document = doc! { "number": number, "operationType": "invalidate" };
+        orders.insert_one(document).run().unwrap();
+    }
+    let numbers =
+        take(&buffer, 3).iter().map(|m| event(m).get_i32("number").unwrap()).collect::<Vec<_>>();
+    assert_eq!(numbers, [0, 1, 2]);
+    // The real one is passed without a message.
+    drop_orders(&database);
+    orders.insert_one(doc! { "number": 3 }).run().unwrap();
+    assert_eq!(event(&next(&buffer)).get_i32("number").unwrap(), 3);
 }
 
 #[test]

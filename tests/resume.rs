@@ -239,7 +239,6 @@ fn other_failures_of_a_get_more_end_the_worker() {
         (50, ErrorKind::Server),    // MaxTimeMSExpired
         (11601, ErrorKind::Server), // Interrupted, by killOp
         (136, ErrorKind::HistoryLost),
-        (280, ErrorKind::HistoryLost),
         (286, ErrorKind::HistoryLost),
     ]) {
         let buffer = Buffer::new(100);
@@ -355,7 +354,6 @@ fn a_reopening_that_cannot_help_is_not_tried_again() {
         (13, ErrorKind::Auth),    // Unauthorized
         (43, ErrorKind::Server),  // CursorNotFound
         (260, ErrorKind::Server), // InvalidResumeToken
-        (280, ErrorKind::HistoryLost),
         (286, ErrorKind::HistoryLost),
     ] {
         let stalled = Stalled::start(&set, &format!("orders{code}"));
@@ -366,6 +364,24 @@ fn a_reopening_that_cannot_help_is_not_tried_again() {
         assert_eq!((error.server_code(), error.kind()), (code, kind), "{error}");
         assert_fired(&point, 1);
         assert!(point.wait_for_hits(2, Duration::from_millis(1)).is_err(), "{code}");
+    }
+}
+
+#[test]
+fn a_token_that_is_not_found_is_looked_for_by_its_time_once() {
+    let set = ReplicaSet::start().unwrap();
+    for (times, ends) in [(1, false), (2, true)] {
+        let stalled = Stalled::start(&set, &format!("orders{times}"));
+        let point = fail(&set, "aggregate", 280, times);
+        stalled.kill(&set);
+        assert_receives(&stalled.buffer, 0..3);
+        if ends {
+            let error = end(&stalled.worker, &stalled.buffer);
+            assert_eq!((error.server_code(), error.kind()), (280, ErrorKind::HistoryLost));
+        } else {
+            assert_receives(&stalled.buffer, 3..4);
+        }
+        assert_fired(&point, times as u64);
     }
 }
 

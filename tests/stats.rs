@@ -185,14 +185,14 @@ fn what_is_read_ahead_is_received_and_unacked() {
     let database = set.database("ahead");
     let buffer = Buffer::new(1);
     let _worker = start(watch_past(set, &database, 10).batch_size(2), &buffer);
-    // One reply that waits for room, and the next.
-    wait_until(DEADLINE, "two replies are read", || row(&buffer).received == 4);
+    // The event with which the stream was opened, a reply that waits for room, and the next.
+    wait_until(DEADLINE, "three replies are read", || row(&buffer).received == 5);
     wait_for_depth(&buffer, 1);
-    assert_eq!(row(&buffer).unacked, 4);
+    assert_eq!(row(&buffer).unacked, 5);
     message(&buffer).ack();
     message(&buffer).ack();
-    wait_until(DEADLINE, "the third is read", || row(&buffer).received == 6);
-    assert_eq!((row(&buffer).unacked, row(&buffer).delivered), (4, 2));
+    wait_until(DEADLINE, "the fourth is read", || row(&buffer).received == 7);
+    assert_eq!((row(&buffer).unacked, row(&buffer).delivered), (5, 2));
     assert_eq!(stats(&buffer).high_water, 1);
 }
 

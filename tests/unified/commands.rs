@@ -80,8 +80,8 @@ fn without_defaults(expected: &Document) -> Document {
 
 /// Two things mongostream does in its own way, on purpose; the tests are written for the drivers' way.
 ///
-/// A cursor is opened with `batchSize: 0`, and asked for batches of the wanted size afterwards. It is
-/// opened again with `startAfter`, which means what `resumeAfter` means and takes every token.
+/// A cursor is opened with `batchSize: 0`, or 1 where it begins at a place, and asked for batches of the wanted
+/// size afterwards. It is opened again with `startAfter`, which means what `resumeAfter` means and takes every token.
 fn in_the_words_of_the_tests(commands: &mut [Command]) -> Result<()> {
     const DEFAULT_BATCH_SIZE: i32 = 4000;
     let mut was_open = false;
@@ -98,7 +98,7 @@ fn in_the_words_of_the_tests(commands: &mut [Command]) -> Result<()> {
         }
         let cursor = command.get_document_mut("cursor")?;
         match cursor.remove("batchSize") {
-            Some(Bson::Int32(0)) => {}
+            Some(Bson::Int32(0 | 1)) => {}
             other => return Err(format!("a cursor was opened with batchSize {other:?}").into()),
         }
         if let Some(asked) = asked.filter(|asked| *asked != Bson::Int32(DEFAULT_BATCH_SIZE)) {

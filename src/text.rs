@@ -25,7 +25,13 @@ impl Text {
 }
 
 /// The Rust face of UTF-8 that ends in a NUL: that of a [`Text`], or of what the JSON writer wrote.
+///
+/// # Panics
+///
+/// If it is not UTF-8, which would be a bug of this library: nothing else writes such texts.
 pub(crate) fn without_nul(text: &[u8]) -> &str {
     let text = text.split_last().map(|(_nul, text)| text).unwrap_or_default();
-    simdutf8::basic::from_utf8(text).unwrap_or_default()
+    // An empty text instead would be a message that has vanished.
+    simdutf8::basic::from_utf8(text)
+        .expect("mongostream has made a text that is not UTF-8; please report this bug")
 }

@@ -1,7 +1,7 @@
 //! How long after an election a stream is back: from the first majority write that the new primary
 //! has acknowledged to its event in the consumer's hands, with the default options.
 //!
-//! `cargo bench --bench elections -- [rounds] [--json]`; 20 rounds of each fault without a number.
+//! `cargo bench -p mongostream-benches --bench elections -- [rounds] [--json]`; 20 rounds of each fault without a number.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;

@@ -1,7 +1,7 @@
 //! How what it costs grows: with the collections that are followed, on one cursor and on one each; with the
 //! consumers of a buffer; with the size of the documents. Each drains a history that was written before.
 //!
-//! `cargo bench --bench growth -- [--rounds 5] [--events 50000] [--only collections,consumers,sizes] [--json]`
+//! `cargo bench -p mongostream-benches --bench growth -- [--rounds 5] [--events 50000] [--only collections,consumers,sizes] [--json]`
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! What following many collections costs the server: its CPU time with the streams minus its CPU time
 //! for the same writes without any, in rounds that take turns.
 //!
-//! `cargo bench --bench namespaces -- [seconds] [--json]`; 10 seconds for each measurement without a
+//! `cargo bench -p mongostream-benches --bench namespaces -- [seconds] [--json]`; 10 seconds for each measurement without a
 //! number.
 
 use std::sync::atomic::{AtomicU64, Ordering};

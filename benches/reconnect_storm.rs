@@ -1,7 +1,7 @@
 //! What an outage costs while it lasts: the CPU time and the log lines of 64 workers on one URI whose
 //! only server is killed (kill -9), and how soon all of them deliver again when it is back.
 //!
-//! `cargo bench --bench reconnect_storm -- [seconds] [--json]`; an outage of 120 s without a number.
+//! `cargo bench -p mongostream-benches --bench reconnect_storm -- [seconds] [--json]`; an outage of 120 s without a number.
 //! Linux only: it reads its CPU time from `/proc`. That time includes the bench's own, which sleeps, and
 //! that of the test ground's client, which sends heartbeats.
 

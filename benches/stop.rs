@@ -1,7 +1,7 @@
 //! How long a worker takes from `stop` until `join` returns, without a checkpoint, and until the server has
 //! forgotten its cursor: idle, and in the middle of a history.
 //!
-//! `cargo bench --bench stop -- [--stops 200] [--json]`
+//! `cargo bench -p mongostream-benches --bench stop -- [--stops 200] [--json]`
 
 mod support;
 

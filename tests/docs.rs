@@ -1,4 +1,7 @@
-//! What the documentation points to is there: files, headings, tests; and its C compiles.
+//! What the documentation points to is there: files, headings, tests; its C compiles, and its picture is whole.
+
+#[path = "../benches/throughput/width.rs"]
+mod width;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -129,4 +132,26 @@ fn the_examples_in_c_compile() {
         }
     }
     assert!(count > 0);
+}
+
+#[test]
+fn every_text_of_the_picture_is_inside_of_it() {
+    const FONT: f64 = 13.0;
+    let picture = fs::read_to_string(root().join("docs/throughput.svg")).unwrap();
+    let number = |line: &str, before: &str| -> f64 {
+        let (_, rest) = line.split_once(before).unwrap();
+        rest.split(['"', ' ']).next().unwrap().parse().unwrap()
+    };
+    let right = number(&picture, "viewBox=\"0 0 ");
+    assert_eq!(number(&picture, "font-size=\""), FONT);
+    let texts: Vec<&str> = picture.lines().filter(|line| line.starts_with("<text ")).collect();
+    assert!(texts.len() > 20);
+    for line in texts {
+        let (_, text) = line.strip_suffix("</text>").unwrap().split_once('>').unwrap();
+        // Bold letters are wider.
+        let size = if line.contains("bold") { FONT * 1.15 } else { FONT };
+        let (x, width) = (number(line, "x=\""), width::width(text, size));
+        let start = if line.contains("text-anchor=\"end\"") { x - width } else { x };
+        assert!(start >= 0.0 && start + width <= right, "{text}: {start} to {}", start + width);
+    }
 }

@@ -1,8 +1,9 @@
 //! The Rust examples do what they say. (The C examples are run by `tests/c_api.rs`.)
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ fn example(name: &str) -> Command {
 
 #[test]
 fn quickstart_shows_a_shops_changes_and_a_summary() {
-    let output = example("quickstart").output().unwrap();
+    // It may have to fetch the server first.
+    let output = ground::output(&mut example("quickstart"), 5 * DEADLINE);
     let (text, log) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{log}");
@@ -35,6 +37,16 @@ fn quickstart_shows_a_shops_changes_and_a_summary() {
     assert_eq!(counts, [50, 40, 10, 8]);
     assert_eq!(changes.len(), 108);
     assert!(log.contains("108 changes"), "{log}");
+}
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+/// Whether a process ignores a signal (proc(5), `/proc/pid/status`).
+fn ignores(process: &Child, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 != 0
 }
 
 #[test]
@@ -61,10 +73,11 @@ fn quickstart_follows_a_collection_until_it_is_interrupted() {
     });
     let change: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(change["FullDocument"]["text"], "hello");
-    let interrupt =
-        Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap();
-    assert!(interrupt.success());
-    process.wait().unwrap();
+    // A shell that puts the tests in the background lets them, and so the example, ignore SIGINT.
+    let signal = if ignores(&process, SIGINT) { SIGTERM } else { SIGINT };
+    let kill = ["-s", &signal.to_string(), &process.id().to_string()];
+    assert!(Command::new("kill").args(kill).status().unwrap().success());
+    assert_eq!(ground::wait_for_end(&mut process, DEADLINE).signal(), Some(signal));
     reader.join().unwrap();
 }
 
@@ -75,7 +88,7 @@ fn quickstart_says_what_is_wrong() {
         (&["a", "b", "c", "d"][..], 2, "usage"),
         (&["nonsense"][..], 1, "nonsense"),
     ] {
-        let output = example("quickstart").args(arguments).output().unwrap();
+        let output = ground::output(example("quickstart").args(arguments), DEADLINE);
         assert_eq!(output.status.code(), Some(code));
         let log = String::from_utf8(output.stderr).unwrap();
         assert!(log.contains(text), "{log}");

@@ -1,7 +1,7 @@
 //! How long after the write an event is there, at 500 and 5,000 writes a second: mongostream from C with
 //! JSON, and libmongoc in a tight loop without, where its headers are installed; in rounds that take turns.
 //!
-//! `cargo bench --bench latency -- [--seconds 10] [--rounds 6] [--only 500,5000] [--json]`
+//! `cargo bench -p mongostream-benches --bench latency -- [--seconds 10] [--rounds 6] [--only 500,5000] [--json]`
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,6 +1,6 @@
 //! The parts of an event's way, each alone: JSON, the hand-over through the buffer, the calls from C.
 //!
-//! `cargo bench --features bench --bench micro -- [criterion's arguments]`
+//! `cargo bench -p mongostream-benches --features bench --bench micro -- [criterion's arguments]`
 //!
 //! At the end the speed of the JSON beside that of the official crates, and of libbson where its headers are
 //! installed, whose outputs must say the same; and what each call from C costs.

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// Where programs and what they need are built; `cargo clean` removes it.

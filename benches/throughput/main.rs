@@ -1,7 +1,7 @@
 //! How fast a history of changes is drained, compared with what the server can give and with other
 //! clients, each in a process of its own, in rounds that take turns.
 //!
-//! `cargo bench --bench throughput -- [--events 300000] [--rounds 5] [--only key,key] [--json] [--svg FILE]`
+//! `cargo bench -p mongostream-benches --bench throughput -- [--events 300000] [--rounds 5] [--only key,key] [--json] [--svg FILE]`
 //!
 //! It needs gcc for mongostream from C. Go, python3 with pip, and libmongoc's headers add further programs;
 //! what is not there is left out, and said so. Nothing is installed outside `target`.
@@ -13,6 +13,7 @@ mod drain;
 mod picture;
 mod programs;
 mod report;
+mod width;
 
 use report::Row;
 use support::{Arguments, history};
@@ -52,7 +53,9 @@ fn main() {
     }
 
     if let Some(file) = arguments.text("--svg") {
-        std::fs::write(file, picture::svg(&rows)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        // cargo starts a benchmark in the directory of its crate.
+        let path = support::programs::root().join(file);
+        std::fs::write(path, picture::svg(&rows)).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
     if arguments.has("--json") {
         println!("{:#}", report::as_json(&rows, events));

@@ -38,4 +38,4 @@ pub use fetch::{DEFAULT_VERSION, VERSIONS, is_cached, specification_tests};
 pub use mongodb;
 pub use server::Member;
 pub use set::{Builder, ReplicaSet, Standalone, database_name, shared};
-pub use wait::{eventually, wait_until};
+pub use wait::{eventually, output, wait_for_end, wait_until};

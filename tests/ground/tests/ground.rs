@@ -2,13 +2,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ground::mongodb::bson::{Document, doc};
+use ground::mongodb::options::ClientOptions;
 use ground::mongodb::sync::{Client, Collection};
-use ground::{Error, Member, ReplicaSet, Standalone, eventually, wait_until};
+use ground::{Error, Member, ReplicaSet, Standalone};
+use ground::{eventually, output, wait_for_end, wait_until};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -236,16 +239,61 @@ fn failed_start_says_why() {
     assert!(!left);
 }
 
-#[test]
-fn killed_owner_leaves_nothing() {
-    let mut owner = Command::new(env!("CARGO_BIN_EXE_ground"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+/// The program, and the URI that it prints.
+fn program(arguments: &[&str], stdin: Stdio) -> (Child, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ground"));
+    let mut owner = command.args(arguments).stdin(stdin).stdout(Stdio::piped()).spawn().unwrap();
     let mut uri = String::new();
     BufReader::new(owner.stdout.take().unwrap()).read_line(&mut uri).unwrap();
-    let client = Client::with_uri_str(uri.trim()).unwrap();
+    (owner, uri.trim().to_owned())
+}
+
+/// Whether its set still takes writes, one after the other.
+fn serves(uri: &str) -> bool {
+    let mut options = ClientOptions::parse(uri).run().unwrap();
+    options.server_selection_timeout = Some(Duration::from_secs(5));
+    let client = Client::with_options(options).unwrap();
+    let there = collection(&client);
+    (0..50).all(|_| there.insert_one(doc! {}).run().is_ok())
+}
+
+#[test]
+fn program_without_a_terminal_runs_until_a_signal() {
+    let (mut owner, uri) = program(&[], Stdio::null());
+    assert!(serves(&uri), "{:?}", owner.try_wait());
+    let kill = ["-c", "kill -TERM $0", &owner.id().to_string()];
+    assert!(Command::new("sh").args(kill).status().unwrap().success());
+    assert_eq!(wait_for_end(&mut owner, LONG).signal(), Some(15));
+    wait_until(LONG, "the server is gone", || !serves(&uri));
+}
+
+#[test]
+fn program_that_was_told_so_ends_with_its_input() {
+    let (mut owner, uri) = program(&["--until-eof"], Stdio::piped());
+    assert!(serves(&uri), "{:?}", owner.try_wait());
+    drop(owner.stdin.take());
+    assert!(wait_for_end(&mut owner, LONG).success());
+    assert!(!serves(&uri));
+}
+
+#[test]
+fn program_says_how_it_is_used() {
+    let run = |argument: &str| {
+        let output = output(Command::new(env!("CARGO_BIN_EXE_ground")).arg(argument), LONG);
+        let [out, err] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), out, err)
+    };
+    let (code, out, _) = run("--help");
+    assert!(code == Some(0) && out.contains("--until-eof") && out.contains("6.0.5"), "{out}");
+    let (code, _, err) = run("--nonsense");
+    assert!(code == Some(1) && err.contains("--nonsense") && err.contains("usage"), "{err}");
+}
+
+#[test]
+fn killed_owner_leaves_nothing() {
+    let (mut owner, uri) = program(&["--until-eof"], Stdio::piped());
+    let client = Client::with_uri_str(uri).unwrap();
     let status = client.database("admin").run_command(doc! { "serverStatus": 1 }).run().unwrap();
     let pid = u32::try_from(status.get_i64("pid").unwrap()).unwrap();
     let options = client.database("admin").run_command(doc! { "getCmdLineOpts": 1 }).run();
@@ -257,7 +305,7 @@ fn killed_owner_leaves_nothing() {
     let stop = Command::new("sh").args(["-c", "kill -STOP $0", &pid.to_string()]).status();
     assert!(stop.unwrap().success());
     owner.kill().unwrap();
-    owner.wait().unwrap();
+    wait_for_end(&mut owner, LONG);
     wait_until(LONG, "mongod and its data are gone", || gone(pid) && !path.exists());
 }
 

@@ -1,0 +1,58 @@
+//! What people build first is built once, and without what only tests and benchmarks need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+/// Every crate that cargo compiles for a choice of packages, and the features with which it does. That may be
+/// more than once: what build scripts and macros use is apart.
+fn crates(choice: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--offline", "--edges", "normal,build,dev", "--prefix", "none"]);
+    cargo.args(["--no-dedupe", "--format", "{p}|{f}"]).args(choice);
+    let output = cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut crates = BTreeMap::<_, BTreeSet<_>>::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        if let Some((package, features)) = line.trim_end_matches(" (*)").split_once('|') {
+            crates.entry(package.to_owned()).or_default().insert(features.to_owned());
+        }
+    }
+    crates
+}
+
+/// The crates of the first choice that the second has otherwise, or not at all.
+fn anew(first: &[&str], second: &[&str]) -> Vec<String> {
+    let there = crates(second);
+    let differ = |(package, features): (String, BTreeSet<String>)| {
+        let other = there.get(&package);
+        (other != Some(&features)).then(|| format!("{package}: {features:?}, {other:?}"))
+    };
+    crates(first).into_iter().filter_map(differ).collect()
+}
+
+const QUICKSTART: [&str; 2] = ["-p", "mongostream"];
+const GROUND: [&str; 2] = ["-p", "mongostream-ground"];
+
+#[test]
+fn the_quickstart_is_built_without_the_benchmarks_crates_and_the_headers() {
+    let crates = crates(&QUICKSTART);
+    let has = |name: &str| crates.keys().any(|package| package.split(' ').next() == Some(name));
+    assert!(has("mongodb") && has("mongostream-ground"), "{crates:#?}");
+    for name in ["cbindgen", "clap", "criterion", "libtest-mimic", "toml"] {
+        assert!(!has(name), "{name} is built for the quickstart");
+    }
+}
+
+#[test]
+fn the_ground_is_built_from_what_the_quickstart_was() {
+    assert_eq!(anew(&GROUND, &QUICKSTART), [""; 0], "built once more, with other features");
+}
+
+#[test]
+fn the_driver_is_built_once_for_all_tests() {
+    let mut anew = anew(&GROUND, &["--workspace"]);
+    // The generator of the header has one of its own, which no macro uses.
+    anew.retain(|package| !package.starts_with("syn "));
+    assert_eq!(anew, [""; 0], "built once more, with other features");
+}

@@ -829,3 +829,11 @@ fn a_program_that_was_killed_goes_on_behind_what_it_had_acked() {
     let lines = place.start("tests/c/checkpoint.c", &[file, "0"]).succeed();
     assert_eq!(ids(&lines), [9]);
 }
+
+#[test]
+fn a_checkpoint_in_a_collection_costs_one_thread_and_no_second_runtime() {
+    let place = Place::with_inserts("threads", 1);
+    let collection = format!("{}.checkpoints", place.database.name());
+    let lines = place.start("tests/c/threads.c", &[&collection]).succeed();
+    assert_eq!(lines, ["4 threads", "1 of a runtime", "1 of a worker", "1 of a saver"]);
+}

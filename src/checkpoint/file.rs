@@ -49,7 +49,9 @@ impl CheckpointStore for FileCheckpoint {
             File::options().create(true).truncate(false).write(true).open(self.beside(".lock"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Box::new(lock)),
-            Err(TryLockError::WouldBlock) => Err("another worker uses it".into()),
+            Err(TryLockError::WouldBlock) => Err(StoreError::in_use(
+                "another worker uses it; give each worker a file of its own",
+            )),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }

@@ -1,13 +1,18 @@
 //! Which messages a worker's consumers are done with, and so where a restart may begin.
 //!
-//! Every event that a worker reads gets the next sequence number. Consumers acknowledge in any
-//! order; the *position* is the token of the last event before the first one that is not
-//! acknowledged. A resume token that stands behind all events read so far (the server's
-//! `postBatchResumeToken`) takes its place behind them here as well: the position moves to it only
-//! when all of them are acknowledged, so a quiet stream's position keeps up with the oplog and
-//! nothing is ever skipped.
+//! Every event that a worker reads gets the next sequence number. Consumers ack in any order. The
+//! *position* is the token of the last event before the first one that is not acked. A resume token
+//! that comes after all events read so far (the server's `postBatchResumeToken`) takes its place
+//! after them here as well: the position moves to it only when all of them are acked, so a quiet
+//! stream's position keeps up with the oplog and nothing is ever skipped.
+//!
+//! An acked event that comes after a hole costs a bit. Its token is needed when the position gets
+//! there, and by then its memory may be gone. Who acks the hole brings the events of the hole's
+//! reply, so only a run of acked events that reaches into another reply than the hole before it has
+//! its last token kept: see [`Kept`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::message::Events;
@@ -15,25 +20,23 @@ use crate::message::Events;
 /// A resume token: the raw BSON of the server's `_id` or `postBatchResumeToken` document.
 pub(crate) type Token = Arc<[u8]>;
 
-/// One worker's acknowledgements.
+/// What one worker's consumers have acked.
 #[derive(Default)]
 pub(crate) struct AckSequence {
     /// Events read so far: the next sequence number.
     read: u64,
-    /// The first sequence number that is not acknowledged.
+    /// The first sequence number that is not acked.
     next: u64,
-    /// The token up to which everything is acknowledged; empty before the first. A copy in memory
-    /// that is used again and again: an event would keep its whole reply.
+    /// The token up to which everything is acked; empty before the first. A copy in memory that is
+    /// used again and again: an event would keep its whole reply.
     position: Vec<u8>,
-    /// A token that stands behind all `read` events, waiting for them.
+    /// A token that comes after all `read` events, waiting for them.
     tail: Option<Token>,
-    /// Events at or above `next` that are acknowledged, a bit each; bit 0 of the first word is
-    /// number `64 * first_word`.
-    bits: VecDeque<u64>,
-    first_word: u64,
-    /// For each run of acknowledged events above `next`: its last number and that event's token.
-    /// The events themselves may be gone by the time the position reaches them.
-    run_ends: BTreeMap<u64, Option<Token>>,
+    /// How many events after `next` are acked.
+    above: u64,
+    /// Which ones these are, from `next` on.
+    bits: Bits,
+    kept: Kept,
 }
 
 impl AckSequence {
@@ -42,13 +45,13 @@ impl AckSequence {
         let first = self.read;
         if count > 0 {
             self.read += count as u64;
-            // Whatever comes behind these events is a later token than this one.
+            // Whatever comes after these events is a later token than this one.
             self.tail = None;
         }
         first
     }
 
-    /// Places a token behind all events that were read so far.
+    /// Places a token after all events that were read so far.
     pub(crate) fn place(&mut self, token: Token) {
         if self.next == self.read {
             self.move_to(&token);
@@ -57,107 +60,271 @@ impl AckSequence {
         }
     }
 
-    /// Acknowledges `count` events from number `first`, which stand at `index` in `events`.
-    /// Acknowledging twice does no harm.
+    /// Acks `count` events from number `first`, which stand at `index` in `events`. To ack twice does
+    /// no harm.
     pub(crate) fn ack(&mut self, first: u64, count: usize, events: &Events, index: usize) {
         let end = first + count as u64;
         if count == 0 || end > self.read || end <= self.next {
             return;
         }
-        if first <= self.next {
-            if let Some(token) = events.token(index + count - 1) {
-                self.move_to(token);
-            }
-            self.next = end;
-            self.absorb();
-            if self.next == self.read
-                && let Some(token) = self.tail.take()
-            {
-                self.move_to(&token);
-            }
-        } else {
-            for offset in 0..count {
-                self.set(first + offset as u64, || events.token(index + offset).map(Token::from));
-            }
-        }
-    }
-
-    /// Marks one event above `next`.
-    fn set(&mut self, number: u64, token: impl FnOnce() -> Option<Token>) {
-        if self.get(number) {
+        if first > self.next {
+            self.mark(first..end, &Reply::new(first, events, index));
             return;
         }
-        if self.bits.is_empty() {
-            self.first_word = self.next / 64;
+        if let Some(token) = events.token(index + count - 1) {
+            self.move_to(token);
         }
-        let word = (number / 64 - self.first_word) as usize;
-        if word >= self.bits.len() {
-            self.bits.resize(word + 1, 0);
+        if self.above == 0 {
+            self.next = end;
+        } else {
+            self.pass(end, &Reply::new(first, events, index));
         }
-        self.bits[word] |= 1 << (number % 64);
-        if !self.get(number + 1) {
-            self.run_ends.insert(number, token());
-        }
-        if number > self.next && self.get(number - 1) {
-            self.run_ends.remove(&(number - 1));
+        if self.next == self.read
+            && let Some(token) = self.tail.take()
+        {
+            self.move_to(&token);
         }
     }
 
-    fn get(&self, number: u64) -> bool {
-        (number / 64)
-            .checked_sub(self.first_word)
-            .and_then(|word| self.bits.get(word as usize))
-            .is_some_and(|word| word & (1 << (number % 64)) != 0)
+    /// Marks events that come after a hole.
+    fn mark(&mut self, range: Range<u64>, reply: &Reply<'_>) {
+        if self.above == 0 {
+            self.bits.begin(self.next);
+        }
+        let marked = self.bits.set(range.clone());
+        if marked == 0 {
+            return;
+        }
+        self.above += marked;
+        let end = self.bits.first_clear(range.end, reply.range.end);
+        // If the run goes on in the next reply, its last token was kept when that part was acked.
+        let ends_here = !self.bits.get(end);
+        let begins_before = self.next < reply.range.start
+            && self.bits.first_clear(reply.range.start, range.start) == range.start;
+        let token = reply.token(end - 1);
+        if token.is_some() {
+            // These are not the last ones of their run any more.
+            self.kept.remove(range.start - 1..range.end - 1);
+        }
+        if let Some(token) = token.filter(|_| ends_here && begins_before) {
+            self.kept.insert(end - 1, token);
+        }
     }
 
-    /// Moves `next` over acknowledged runs that it has reached, and forgets what lies behind it.
-    fn absorb(&mut self) {
-        while let Some(entry) = self.run_ends.first_entry() {
-            let end = *entry.key();
-            if end < self.next {
-                entry.remove();
-            } else if self.get(self.next) {
-                if let Some(token) = self.run_ends.remove(&end).flatten() {
-                    self.move_to(&token);
-                }
-                self.next = end + 1;
-            } else {
-                break;
-            }
+    /// Moves `next` to `end`, and over the acked events that come right after it.
+    fn pass(&mut self, end: u64, reply: &Reply<'_>) {
+        self.above -= self.bits.count(self.next..end);
+        self.next = self.bits.first_clear(end, self.read);
+        self.above -= self.next - end;
+        if self.next > end {
+            self.move_to_last(end, reply);
         }
-        if self.run_ends.is_empty() {
+        self.kept.forget_below(self.next);
+        self.bits.forget_below(self.next);
+        if self.above == 0 {
             self.bits.clear();
         }
-        while !self.bits.is_empty() && self.first_word < self.next / 64 {
-            self.bits.pop_front();
-            self.first_word += 1;
+    }
+
+    /// Moves the position to the last event before `next`, or to the last one of those whose token
+    /// there is. It is already at the event before `end`.
+    fn move_to_last(&mut self, end: u64, reply: &Reply<'_>) {
+        let here = self.next.min(reply.range.end) - 1;
+        if let Some((number, token)) = self.kept.last_below(self.next)
+            && number > here
+        {
+            copy(token, &mut self.position);
+        } else if here >= end
+            && let Some(token) = reply.token(here)
+        {
+            copy(token, &mut self.position);
         }
     }
 
-    /// How many events are acknowledged without a gap.
+    /// How many events are acked without a gap.
     pub(crate) fn acked(&self) -> u64 {
         self.next
     }
 
     fn move_to(&mut self, token: &[u8]) {
-        self.position.clear();
-        self.position.extend_from_slice(token);
+        copy(token, &mut self.position);
     }
 
-    /// How many events were read so far, and how many of them are not acknowledged.
+    /// How many events were read so far, and how many of them are not acked.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let mut acked = self.next;
-        for (number, word) in (self.first_word..).zip(&self.bits) {
-            // Those below `next` are counted already.
-            let below = self.next.saturating_sub(number * 64).min(63);
-            acked += u64::from((word >> below).count_ones());
-        }
-        (self.read, self.read - acked)
+        (self.read, self.read - self.next - self.above)
     }
 
-    /// The token up to which everything is acknowledged; `None` before the stream was first open.
+    /// The token up to which everything is acked; `None` before the stream was first open.
     pub(crate) fn position(&self) -> Option<Token> {
         (!self.position.is_empty()).then(|| Token::from(&*self.position))
+    }
+}
+
+fn copy(token: &[u8], position: &mut Vec<u8>) {
+    position.clear();
+    position.extend_from_slice(token);
+}
+
+/// The events that share their memory with those that are acked.
+struct Reply<'a> {
+    events: &'a Events,
+    /// Their numbers.
+    range: Range<u64>,
+}
+
+impl<'a> Reply<'a> {
+    /// The one in which number `first` stands at `index`.
+    fn new(first: u64, events: &'a Events, index: usize) -> Self {
+        let first = first - index as u64;
+        Self { events, range: first..first + events.len() as u64 }
+    }
+
+    fn token(&self, number: u64) -> Option<&'a [u8]> {
+        self.events.token((number - self.range.start) as usize)
+    }
+}
+
+/// A bit for each event from a number on.
+#[derive(Default)]
+struct Bits {
+    words: VecDeque<u64>,
+    /// Bit 0 of the first word is number `64 * first_word`.
+    first_word: u64,
+}
+
+impl Bits {
+    /// Words that are worth keeping while none is needed.
+    const SPARE: usize = 1024;
+
+    /// Begins anew, with no bit set. No number below this one will be.
+    fn begin(&mut self, number: u64) {
+        self.words.clear();
+        self.first_word = number / 64;
+    }
+
+    /// Sets bits; how many of them were not set before.
+    fn set(&mut self, range: Range<u64>) -> u64 {
+        let needed = ((range.end - 1) / 64 - self.first_word) as usize + 1;
+        if needed > self.words.len() {
+            self.words.resize(needed, 0);
+        }
+        let first_word = self.first_word;
+        let mut count = 0;
+        for (word, mask) in masks(range) {
+            let word = &mut self.words[(word - first_word) as usize];
+            count += u64::from((mask & !*word).count_ones());
+            *word |= mask;
+        }
+        count
+    }
+
+    fn count(&self, range: Range<u64>) -> u64 {
+        masks(range).map(|(word, mask)| u64::from((self.word(word) & mask).count_ones())).sum()
+    }
+
+    fn get(&self, number: u64) -> bool {
+        self.word(number / 64) >> (number % 64) & 1 != 0
+    }
+
+    /// The first number of a range whose bit is not set, or the end of the range.
+    fn first_clear(&self, from: u64, end: u64) -> u64 {
+        masks(from..end)
+            .find_map(|(word, mask)| {
+                let clear = !self.word(word) & mask;
+                (clear != 0).then(|| word * 64 + u64::from(clear.trailing_zeros()))
+            })
+            .unwrap_or(end)
+    }
+
+    fn word(&self, word: u64) -> u64 {
+        let index = word.checked_sub(self.first_word);
+        index.and_then(|index| self.words.get(index as usize)).copied().unwrap_or(0)
+    }
+
+    fn forget_below(&mut self, number: u64) {
+        let count = (number / 64).saturating_sub(self.first_word);
+        self.words.drain(..self.words.len().min(count as usize));
+        self.first_word += count;
+    }
+
+    fn clear(&mut self) {
+        self.words.clear();
+        self.words.shrink_to(Self::SPARE);
+    }
+}
+
+/// The words in which these bits are, each with a mask of them.
+fn masks(range: Range<u64>) -> impl Iterator<Item = (u64, u64)> {
+    let Range { start, end } = range;
+    (start / 64..end.div_ceil(64)).map(move |word| {
+        let from = start.saturating_sub(word * 64);
+        let unused = (word * 64 + 64).saturating_sub(end);
+        (word, u64::MAX << from & u64::MAX >> unused)
+    })
+}
+
+/// The tokens of events that come after a hole, each the last of a run of acked events that reaches
+/// beyond the reply of the hole before it. Tokens by number, in a bounded number of bytes.
+///
+/// If there are too many holes for the bound, tokens are missing. Those that come first stay, because
+/// the position needs them first, and the very last one, because the position ends there when everything
+/// is acked. Where a token is missing, the position stays at an earlier event until the next ack moves it.
+struct Kept {
+    tokens: BTreeMap<u64, Box<[u8]>>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { tokens: BTreeMap::new(), bytes: 0, limit: Self::LIMIT }
+    }
+}
+
+impl Kept {
+    /// Some five thousand tokens.
+    const LIMIT: usize = 1 << 20;
+    /// What a token costs besides itself: its place in the map, and what the allocator adds.
+    const BESIDE: usize = 64;
+
+    fn size(token: &[u8]) -> usize {
+        token.len() + Self::BESIDE
+    }
+
+    fn insert(&mut self, number: u64, token: &[u8]) {
+        self.bytes += Self::size(token);
+        if let Some(former) = self.tokens.insert(number, token.into()) {
+            self.bytes -= Self::size(&former);
+        }
+        while self.bytes > self.limit
+            && let Some((last, its_token)) = self.tokens.pop_last()
+        {
+            let before = self.tokens.pop_last();
+            self.tokens.insert(last, its_token);
+            let Some((_, token)) = before else { break };
+            self.bytes -= Self::size(&token);
+        }
+    }
+
+    fn remove(&mut self, numbers: Range<u64>) {
+        while let Some((&number, _)) = self.tokens.range(numbers.clone()).next()
+            && let Some(token) = self.tokens.remove(&number)
+        {
+            self.bytes -= Self::size(&token);
+        }
+    }
+
+    fn last_below(&self, number: u64) -> Option<(u64, &[u8])> {
+        self.tokens.range(..number).next_back().map(|(number, token)| (*number, &**token))
+    }
+
+    fn forget_below(&mut self, number: u64) {
+        while let Some(first) = self.tokens.first_entry()
+            && *first.key() < number
+        {
+            self.bytes -= Self::size(&first.remove());
+        }
     }
 }
 
@@ -165,20 +332,24 @@ impl AckSequence {
 mod tests {
     use super::*;
 
-    /// Events whose tokens are their sequence numbers.
+    /// A token that is at this place: event `n` is at `2 * n`, what comes right before it at
+    /// `2 * n - 1`.
+    fn token(place: u64) -> Vec<u8> {
+        bson::doc! { "place": place as i64 }.to_vec().unwrap()
+    }
+
+    fn place_of(token: &[u8]) -> u64 {
+        let document = bson::RawDocument::from_bytes(token).unwrap();
+        document.get_i64("place").unwrap() as u64
+    }
+
     fn events(first: u64, count: usize) -> Arc<Events> {
-        let documents: Vec<_> = (first..first + count as u64)
-            .map(|number| bson::doc! { "_id": { "n": number as i64 } }.to_vec().unwrap())
-            .collect();
+        let event = |number| {
+            let token = bson::RawDocumentBuf::from_bytes(token(2 * number)).unwrap();
+            bson::rawdoc! { "_id": token }.into_bytes()
+        };
+        let documents: Vec<_> = (first..first + count as u64).map(event).collect();
         Events::for_test(first, &documents)
-    }
-
-    fn token(number: u64) -> Token {
-        bson::doc! { "n": number as i64 }.to_vec().unwrap().into()
-    }
-
-    fn tail_token(behind: u64) -> Token {
-        bson::doc! { "behind": behind as i64 }.to_vec().unwrap().into()
     }
 
     /// A small generator, so that a failing case can be run again from its seed.
@@ -193,62 +364,205 @@ mod tests {
         }
     }
 
+    /// Acks that come in any order, beside the plainest way to keep account of them.
+    #[derive(Default)]
+    struct Model {
+        acks: AckSequence,
+        replies: Vec<(u64, Arc<Events>)>,
+        acked: Vec<bool>,
+        tail: Option<u64>,
+        /// The number of acked events before the first hole, and the place of the last token there.
+        prefix: u64,
+        exact: Option<u64>,
+        /// The place of the last event that was acked as the first one without an ack.
+        front: Option<u64>,
+    }
+
+    impl Model {
+        /// Keeps this many tokens.
+        fn with_room_for(count: usize) -> Self {
+            let mut model = Model::default();
+            model.acks.kept.limit = count * Kept::size(&token(0));
+            model
+        }
+
+        fn read(&mut self, count: usize) {
+            let first = self.acks.read(count);
+            assert_eq!(first, self.acked.len() as u64);
+            self.acked.resize(self.acked.len() + count, false);
+            if count > 0 {
+                self.replies.push((first, events(first, count)));
+                self.tail = None;
+            }
+        }
+
+        fn place(&mut self) {
+            let place = 2 * self.acked.len() as u64;
+            self.acks.place(token(place.saturating_sub(1)).into());
+            self.tail = Some(place.saturating_sub(1));
+            self.follow();
+        }
+
+        fn ack(&mut self, which: usize, index: usize, count: usize) {
+            let (first, events) = &self.replies[which];
+            let number = first + index as u64;
+            self.acks.ack(number, count, events, index);
+            let end = number + count as u64;
+            if (number..end).contains(&self.prefix) {
+                self.front = Some(2 * (end - 1));
+            }
+            self.acked[number as usize..end as usize].fill(true);
+            self.follow();
+        }
+
+        fn follow(&mut self) {
+            let rest = &self.acked[self.prefix as usize..];
+            let more = rest.iter().take_while(|acked| **acked).count() as u64;
+            if more > 0 {
+                self.prefix += more;
+                self.exact = Some(2 * (self.prefix - 1));
+            }
+            // A token takes its place once everything before it is acked, and keeps it.
+            if self.prefix == self.acked.len() as u64
+                && let Some(place) = self.tail.take()
+            {
+                self.exact = Some(place);
+            }
+        }
+
+        fn check_counts(&self) {
+            assert_eq!(self.acks.acked(), self.prefix);
+            let unacked = self.acked.iter().filter(|acked| !**acked).count() as u64;
+            assert_eq!(self.acks.counts(), (self.acked.len() as u64, unacked));
+        }
+
+        fn position(&self) -> Option<u64> {
+            self.acks.position().map(|token| place_of(&token))
+        }
+
+        /// Does something: reads a reply of up to so many events, places a token, or acks.
+        fn step(&mut self, random: &mut Random, largest: u64) {
+            match random.below(5) {
+                0 => self.read(random.below(largest + 1) as usize),
+                1 => self.place(),
+                _ if self.replies.is_empty() => {}
+                _ => {
+                    let which = random.below(self.replies.len() as u64) as usize;
+                    let len = self.replies[which].1.len() as u64;
+                    let index = random.below(len);
+                    // All of it, or one event, or some.
+                    let (index, count) = match random.below(4) {
+                        0 => (0, len),
+                        1 => (index, 1),
+                        _ => (index, 1 + random.below(len - index)),
+                    };
+                    self.ack(which, index as usize, count as usize);
+                }
+            }
+        }
+
+        /// Acks what is not acked yet, in any order.
+        fn ack_the_rest(&mut self, random: &mut Random, mut check: impl FnMut(&Self)) {
+            let replies = self.replies.iter().enumerate();
+            let mut rest: Vec<(usize, usize)> = replies
+                .flat_map(|(which, (_, events))| (0..events.len()).map(move |index| (which, index)))
+                .filter(|(which, index)| !self.acked[self.replies[*which].0 as usize + index])
+                .collect();
+            while !rest.is_empty() {
+                let at = random.below(rest.len() as u64) as usize;
+                let (which, index) = rest.swap_remove(at);
+                self.ack(which, index, 1);
+                check(self);
+            }
+        }
+    }
+
+    /// Replies of many events, of single ones, and of a mixture.
+    const SHAPES: [u64; 4] = [90, 1, 3, 10];
+
     #[test]
     fn position_is_the_contiguous_acked_prefix_in_any_order() {
         for seed in 1..300 {
             let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
-            let mut acks = AckSequence::default();
-            let mut replies: Vec<(u64, Arc<Events>)> = Vec::new();
-            // The model: which events are acknowledged, and the token behind all that were read.
-            let mut acked: Vec<bool> = Vec::new();
-            let mut tail = None;
-            let (mut prefix, mut expected) = (0, None);
-            for step in 0..400 {
-                match random.below(5) {
-                    0 => {
-                        let count = random.below(90) as usize;
-                        let first = acks.read(count);
-                        assert_eq!(first, acked.len() as u64);
-                        acked.resize(acked.len() + count, false);
-                        if count > 0 {
-                            replies.push((first, events(first, count)));
-                            tail = None;
-                        }
-                    }
-                    1 => {
-                        let behind = acked.len() as u64;
-                        acks.place(tail_token(behind));
-                        tail = Some(behind);
-                    }
-                    _ if replies.is_empty() => {}
-                    _ => {
-                        let which = random.below(replies.len() as u64) as usize;
-                        let (first, events) = &replies[which];
-                        let index = random.below(events.len() as u64) as usize;
-                        let count = 1 + random.below((events.len() - index) as u64) as usize;
-                        acks.ack(first + index as u64, count, events, index);
-                        let from = *first as usize + index;
-                        acked[from..from + count].fill(true);
-                    }
-                }
-                let now = acked.iter().take_while(|acked| **acked).count() as u64;
-                if now > prefix {
-                    expected = Some(token(now - 1));
-                }
-                prefix = now;
-                // A token takes its place once everything before it is acknowledged, and keeps it.
-                if prefix == acked.len() as u64
-                    && let Some(behind) = tail.take()
-                {
-                    expected = Some(tail_token(behind));
-                }
-                assert_eq!(acks.position(), expected, "seed {seed}, step {step}");
-                assert_eq!(acks.next, prefix, "seed {seed}, step {step}");
-                let unacked = acked.iter().filter(|acked| !**acked).count() as u64;
-                let counts = (acked.len() as u64, unacked);
-                assert_eq!(acks.counts(), counts, "seed {seed}, step {step}");
+            let largest = SHAPES[seed as usize % SHAPES.len()];
+            let mut model = Model::default();
+            let check = |model: &Model| {
+                assert_eq!(model.position(), model.exact, "seed {seed}");
+                model.check_counts();
+            };
+            for _ in 0..400 {
+                model.step(&mut random, largest);
+                check(&model);
             }
+            model.ack_the_rest(&mut random, check);
+            assert_eq!(model.acks.counts().1, 0);
+            assert!(model.acks.bits.words.is_empty() && model.acks.kept.tokens.is_empty());
+            assert_eq!(model.acks.kept.bytes, 0);
         }
+    }
+
+    #[test]
+    fn position_stays_before_the_acked_prefix_where_tokens_had_no_room() {
+        let mut has_stayed = 0;
+        for seed in 1..600 {
+            let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
+            let largest = SHAPES[seed as usize % SHAPES.len()];
+            let mut model = Model::with_room_for(seed as usize % 7);
+            let limit = model.acks.kept.limit.max(Kept::size(&token(0)));
+            let mut before = None;
+            let mut check = |model: &Model| {
+                let position = model.position();
+                assert!(position <= model.exact, "seed {seed}: after what is acked");
+                assert!(position >= before, "seed {seed}: back");
+                assert!(position >= model.front, "seed {seed}: not where the last ack was");
+                if model.prefix == model.acked.len() as u64 {
+                    assert_eq!(position, model.exact, "seed {seed}: not at the end");
+                }
+                has_stayed += u64::from(position < model.exact);
+                before = position;
+                assert!(model.acks.kept.bytes <= limit, "seed {seed}");
+                model.check_counts();
+            };
+            for _ in 0..200 {
+                model.step(&mut random, largest);
+                check(&model);
+            }
+            model.ack_the_rest(&mut random, check);
+        }
+        assert!(has_stayed > 1000, "there was always room: {has_stayed}");
+    }
+
+    #[test]
+    fn position_is_exact_while_few_replies_have_holes() {
+        let mut model = Model::with_room_for(3);
+        (0..50).for_each(|_| model.read(100));
+        model.read(1);
+        // Every second event: but for two replies a run never reaches beyond that of its hole.
+        for number in (1..5000).step_by(2) {
+            model.ack(number / 100, number % 100, 1);
+        }
+        model.ack(20, 99, 1);
+        model.ack(21, 0, 1);
+        for number in (0..5000).step_by(2) {
+            model.ack(number / 100, number % 100, 1);
+            assert_eq!(model.position(), model.exact);
+        }
+    }
+
+    #[test]
+    fn events_without_tokens_never_move_the_position() {
+        let mut acks = AckSequence::default();
+        let first = acks.read(2);
+        let stream = events(first, 2);
+        let documents = vec![bson::doc! { "snapshot": 1 }.to_vec().unwrap(); 100];
+        let numbers = acks.read(documents.len());
+        let snapshot = Events::for_test(numbers, &documents);
+        acks.ack(first + 1, 1, &stream, 1);
+        acks.ack(numbers, 100, &snapshot, 0);
+        assert_eq!(acks.position(), None);
+        acks.ack(first, 1, &stream, 0);
+        assert_eq!(acks.position().as_deref().map(place_of), Some(2));
+        assert_eq!(acks.counts(), (102, 0));
     }
 
     #[test]
@@ -261,8 +575,72 @@ mod tests {
         }
         let (number, events) = last.unwrap();
         acks.ack(number, 1, &events, 0);
-        assert!(acks.bits.len() * 64 <= 1_000_064, "{} words", acks.bits.len());
-        assert_eq!(acks.run_ends.len(), 1);
+        assert!(acks.bits.words.len() * 64 <= 1_000_064, "{} words", acks.bits.words.len());
+        assert_eq!(acks.kept.tokens.len(), 1);
         assert_eq!(acks.counts(), (1_000_000, 999_999));
+    }
+
+    /// An event with a token as large as a server's.
+    fn large_token_events(count: usize) -> Arc<Events> {
+        let event = bson::doc! { "_id": { "_data": "8".repeat(170) } }.to_vec().unwrap();
+        Events::for_test(0, &vec![event; count])
+    }
+
+    #[test]
+    fn what_is_acked_after_holes_costs_bits_and_a_bounded_rest() {
+        // With ten million, and memory that doubles as it grows, 4 MB.
+        const COUNT: u64 = 400_000;
+        let heap = |acks: &AckSequence| acks.bits.words.capacity() * 8 + acks.kept.bytes;
+        for size in [1, 4000] {
+            let mut acks = AckSequence::default();
+            let events = large_token_events(size);
+            for first in (0..COUNT).step_by(size) {
+                acks.read(size);
+                for number in (first..first + size as u64).filter(|number| number % 2 == 1) {
+                    acks.ack(number, 1, &events, (number - first) as usize);
+                }
+            }
+            assert_eq!(acks.counts(), (COUNT, COUNT / 2));
+            let bytes = heap(&acks);
+            assert!(bytes <= COUNT as usize / 4 + Kept::LIMIT, "{bytes} bytes, replies of {size}");
+            // All of it is given back.
+            for number in (0..COUNT).step_by(2) {
+                acks.ack(number, 1, &events, (number % size as u64) as usize);
+            }
+            assert_eq!(acks.counts(), (COUNT, 0));
+            let bytes = heap(&acks);
+            assert!(bytes <= Bits::SPARE * 8, "{bytes} bytes, replies of {size}");
+        }
+    }
+
+    #[test]
+    fn bits_are_set_and_counted_by_words() {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..300 {
+            let begin = random.below(200);
+            let mut model = vec![false; 1000];
+            let mut bits = Bits::default();
+            bits.begin(begin);
+            for _ in 0..20 {
+                let start = begin + random.below(300);
+                let range = start..start + 1 + random.below(150);
+                let part = &mut model[range.start as usize..range.end as usize];
+                let clear = part.iter().filter(|set| !**set).count() as u64;
+                part.fill(true);
+                assert_eq!(bits.set(range), clear);
+                let start = begin + random.below(400);
+                let range = start..start + random.below(200);
+                let part = &model[range.start as usize..range.end as usize];
+                let count = part.iter().filter(|set| **set).count() as u64;
+                assert_eq!(bits.count(range.clone()), count);
+                let clear = part.iter().position(|set| !set).unwrap_or(part.len()) as u64;
+                assert_eq!(bits.first_clear(range.start, range.end), start + clear);
+                assert_eq!(bits.get(start), model[start as usize]);
+            }
+            let below = begin + random.below(400);
+            bits.forget_below(below);
+            let count = model[below as usize..].iter().filter(|set| **set).count() as u64;
+            assert_eq!(bits.count(below..1000), count);
+        }
     }
 }

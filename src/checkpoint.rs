@@ -119,7 +119,7 @@ impl Place {
         let acks = source.acks();
         let acked = acks.acked();
         let place = acks.position().map(|token| {
-            let snapshot = source.snapshot().acked(acked).cloned();
+            let snapshot = source.snapshot().acked(acked, acks.document()).cloned();
             Place { token, snapshot }
         });
         (place, acked)
@@ -294,6 +294,7 @@ impl Checkpointer {
             let failure = Error::new(kind, format!("cannot use {what}: {error}"));
             if error.is_retriable() { failure.retriable() } else { failure }
         })?;
+        source.snapshot().is_saved();
         let claim = Claim { guard: Some(guard), saved: None, is_final: false };
         let shared = Arc::new(Shared {
             what,

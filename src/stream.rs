@@ -447,7 +447,12 @@ impl Stream {
                         let behind = number + count as u64;
                         if let Some(last) = last {
                             let mut snapshot = source.snapshot();
-                            snapshot.mark(behind, || Mark::Read { range, last: last.clone() });
+                            let documents = count as u64;
+                            snapshot.mark(behind, || Mark::Read {
+                                range,
+                                documents,
+                                last: last.clone(),
+                            });
                         }
                         number
                     };

@@ -417,9 +417,11 @@ impl Checkpointer {
 
     /// Gives the name free if nothing is left to be saved; otherwise the thread does when it has saved.
     pub(crate) fn release_if_saved(&self, source: &Source) {
-        let place = Place::acked(source).0;
+        let (place, acked) = Place::acked(source);
         if let Some(mut claim) = self.shared.idle_claim()
-            && claim.saved == place
+            // A token that a request under way has left after the last save is worth none.
+            && (claim.saved == place
+                || claim.is_final && self.shared.saved_acks.load(Ordering::Relaxed) == acked)
         {
             claim.guard = None;
         }

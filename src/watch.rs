@@ -162,8 +162,8 @@ impl Watch {
         self
     }
 
-    /// Keeps the acknowledged position in a store, and goes on there when the worker is started again. A
-    /// saved checkpoint goes before every start point.
+    /// Keeps the acked position in a store, and continues there when the worker is started again. A saved
+    /// checkpoint overrides every start point.
     pub fn checkpoint(mut self, store: impl CheckpointStore) -> Self {
         self.checkpoint = Some(Arc::new(store));
         self
@@ -232,8 +232,8 @@ impl Watch {
     /// # Errors
     ///
     /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed
-    /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Resource`] if the
-    /// system gives no thread.
+    /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Checkpoint`] if its
+    /// store cannot be used, [`ErrorKind::Resource`] if the system gives no thread.
     pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);

@@ -663,7 +663,8 @@ fn what_was_removed_meanwhile_is_written_again_by_join() {
     let in_file = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
     let in_collection = || shop.watch().option("checkpoint_collection", &place);
     let remove_file = || std::fs::remove_file(directory.file()).unwrap();
-    let remove_document = || drop(checkpoints.delete_many(doc! {}).run().unwrap());
+    let remove_document =
+        || assert_eq!(checkpoints.delete_many(doc! {}).run().unwrap().deleted_count, 1);
     let is_file = || directory.file().exists();
     let is_document = || checkpoints.find_one(doc! {}).run().unwrap().is_some();
     type Way<'a> = (&'a dyn Fn() -> Watch, &'a dyn Fn(), &'a dyn Fn() -> bool);
@@ -772,7 +773,8 @@ fn what_a_store_says_of_a_claim_decides_the_kind_of_the_refusal() {
         }
     }
     let (shop, buffer) = (Shop::new("claims"), Buffer::new(1));
-    let ways: [(fn() -> StoreError, ErrorKind, bool); 3] = [
+    type Way = (fn() -> StoreError, ErrorKind, bool);
+    let ways: [Way; 3] = [
         (|| StoreError::in_use("by another"), ErrorKind::InUse, true),
         (|| StoreError::retriable("not reached"), ErrorKind::Checkpoint, true),
         (|| "no such place".into(), ErrorKind::Checkpoint, false),

@@ -274,12 +274,16 @@ fn is_duplicate(error: &DriverError) -> bool {
 
 /// Retriable where a worker would open its stream again, and where the members are too slow or too few.
 fn failure(error: &DriverError) -> StoreError {
-    let is_slow =
-        matches!(&*error.kind, DriverErrorKind::Write(WriteFailure::WriteConcernError(_)));
-    let text = resume::text_of(error);
-    if is_slow || resume::is_resumable(error, Phase::Reopening, None) {
-        StoreError::retriable(text)
-    } else {
-        text.into()
+    match &*error.kind {
+        DriverErrorKind::Write(WriteFailure::WriteConcernError(late)) => StoreError::retriable(
+            format!("{} (code {}, {})", late.message, late.code, late.code_name),
+        ),
+        DriverErrorKind::Write(WriteFailure::WriteError(refused)) => {
+            format!("{} (code {})", refused.message, refused.code).into()
+        }
+        _ if resume::is_resumable(error, Phase::Reopening, None) => {
+            StoreError::retriable(resume::text_of(error))
+        }
+        _ => resume::text_of(error).into(),
     }
 }

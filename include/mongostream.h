@@ -163,32 +163,38 @@
 #define MS_OPT_ON_OVERSIZED "on_oversized"
 
 /**
- * path. Keep the acked position in this file, and go on there when the worker is started again: a
- * saved checkpoint goes before every start option. Excludes checkpoint_collection.
+ * path. Keep the acked position in this file, and continue there when the worker is started again:
+ * a saved checkpoint overrides every start option. A relative path is resolved once, when the
+ * worker starts. Excludes checkpoint_collection.
  */
 #define MS_OPT_CHECKPOINT_FILE "checkpoint_file"
 
 /**
  * database.collection. Keep the acked position in this collection, written with majority, one
- * document for each checkpoint_name. Its own changes are not delivered. Excludes checkpoint_file.
+ * document for each checkpoint_name. Its own changes are not delivered. Put it into a database of
+ * its own: if it is dropped together with the watched database, the running worker writes it again,
+ * but one that does not run cannot. Excludes checkpoint_file.
  */
 #define MS_OPT_CHECKPOINT_COLLECTION "checkpoint_collection"
 
 /**
- * MongoDB URI. The deployment of checkpoint_collection, if it is not the watched one.
+ * MongoDB URI. The deployment of checkpoint_collection, if it is not the watched one. If several
+ * deployments keep their checkpoints there, give each stream a checkpoint_name.
  */
 #define MS_OPT_CHECKPOINT_URI "checkpoint_uri"
 
 /**
- * text. The name of the checkpoint; where it is not set the worker's name. It must stay the same
- * from run to run, and no other running worker may use it in the same place.
+ * text. The name of the checkpoint. If it is not set: the collection (shop.orders), the database
+ * (shop), or * for the deployment, whatever namespaces narrows it to; the worker's name does not
+ * matter. It must stay the same from run to run, and no other running worker may use it in the same
+ * place. Two workers on one database with different namespaces need a name each.
  */
 #define MS_OPT_CHECKPOINT_NAME "checkpoint_name"
 
 /**
  * 1 to 2147483647 [1000]. Save at most this often, in milliseconds; a position that moved without
  * an ack is saved ten times less often. In a snapshot it is saved too whenever 25000 documents more
- * are acked. Joining a worker saves always.
+ * are acked. To join a worker always saves.
  */
 #define MS_OPT_CHECKPOINT_MS "checkpoint_ms"
 
@@ -590,7 +596,7 @@ void ms_buffer_free(ms_buffer *buffer);
  * Checks every argument and option now, connects on the worker's own thread; what goes wrong there
  * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
  * MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
- * checkpoint; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
+ * checkpoint; MS_ERR_CHECKPOINT if its file cannot be used; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
  */
 ms_worker *ms_worker_start(const char *uri,
                            const char *database,
@@ -623,13 +629,17 @@ void ms_worker_stop(ms_worker *worker);
 
 /**
  * Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the worker has
- * ended; it does not ask it to. If the worker has a checkpoint, every ack made before this call is
- * then saved; acks made later may go unsaved.
+ * ended and its checkpoint, if it has one, is saved; it does not ask it to end. Every ack made before
+ * this call is then durable; acks made later may go unsaved.
  *
- * MS_OK; MS_TIMEOUT; why the worker failed (the failure still comes through the buffer as well); or
- * MS_ERR_CHECKPOINT if the checkpoint could not be saved within 5 s.
+ * MS_OK: it has ended, and its checkpoint is saved. MS_TIMEOUT: it has not ended yet, or its
+ * checkpoint is not saved yet (ms_worker_get_state tells which); the save goes on, and the next call
+ * tells how it ended. Else why the worker failed (the failure still comes through the buffer as
+ * well), or MS_ERR_CHECKPOINT if the checkpoint could not be saved, at the latest after 5 s.
  */
-ms_status ms_worker_join(ms_worker *worker, int64_t timeout_ms, ms_error **error);
+ms_status ms_worker_join(ms_worker *worker,
+                         int64_t timeout_ms,
+                         ms_error **error);
 
 /**
  * The resume token (JSON) up to which every message is acked: a worker started with it as

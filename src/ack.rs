@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::message::Events;
+use crate::notice;
 
 /// A resume token: the raw BSON of the server's `_id` or `postBatchResumeToken` document.
 pub(crate) type Token = Arc<[u8]>;
@@ -30,6 +31,9 @@ pub(crate) struct AckSequence {
     /// The token up to which everything is acked; empty before the first. A copy in memory that is
     /// used again and again: an event would keep its whole reply.
     position: Vec<u8>,
+    /// The same of a snapshot's documents, which have keys and no tokens: the key of the last one, and
+    /// the number after it.
+    document: (u64, Vec<u8>),
     /// A token that comes after all `read` events, waiting for them.
     tail: Option<Token>,
     /// How many events after `next` are acked.
@@ -54,7 +58,7 @@ impl AckSequence {
     /// Places a token after all events that were read so far.
     pub(crate) fn place(&mut self, token: Token) {
         if self.next == self.read {
-            self.move_to(&token);
+            copy(&token, &mut self.position);
         } else {
             self.tail = Some(token);
         }
@@ -71,8 +75,8 @@ impl AckSequence {
             self.mark(first..end, &Reply::new(first, events, index));
             return;
         }
-        if let Some(token) = events.token(index + count - 1) {
-            self.move_to(token);
+        if let Some(place) = events.place(index + count - 1) {
+            self.move_to(place, end);
         }
         if self.above == 0 {
             self.next = end;
@@ -82,7 +86,7 @@ impl AckSequence {
         if self.next == self.read
             && let Some(token) = self.tail.take()
         {
-            self.move_to(&token);
+            copy(&token, &mut self.position);
         }
     }
 
@@ -130,14 +134,13 @@ impl AckSequence {
     /// there is. It is already at the event before `end`.
     fn move_to_last(&mut self, end: u64, reply: &Reply<'_>) {
         let here = self.next.min(reply.range.end) - 1;
-        if let Some((number, token)) = self.kept.last_below(self.next)
-            && number > here
-        {
-            copy(token, &mut self.position);
+        let kept = self.kept.last_below(self.next).filter(|(number, _)| *number > here);
+        if let Some((number, place)) = kept.map(|(number, place)| (number, Box::from(place))) {
+            self.move_to(&place, number + 1);
         } else if here >= end
-            && let Some(token) = reply.token(here)
+            && let Some(place) = reply.token(here)
         {
-            copy(token, &mut self.position);
+            self.move_to(place, here + 1);
         }
     }
 
@@ -146,8 +149,20 @@ impl AckSequence {
         self.next
     }
 
-    fn move_to(&mut self, token: &[u8]) {
-        copy(token, &mut self.position);
+    /// To what [`Events::place`] gives of the last event below this number.
+    fn move_to(&mut self, place: &[u8], number: u64) {
+        if notice::is_key(place) {
+            self.document.0 = number;
+            copy(place, &mut self.document.1);
+        } else {
+            copy(place, &mut self.position);
+        }
+    }
+
+    /// The key of the last document of a snapshot up to which everything is acked, and the number after
+    /// it. There may be later ones whose key is not known.
+    pub(crate) fn document(&self) -> (u64, &[u8]) {
+        (self.document.0, &self.document.1)
     }
 
     /// How many events were read so far, and how many of them are not acked.
@@ -181,7 +196,7 @@ impl<'a> Reply<'a> {
     }
 
     fn token(&self, number: u64) -> Option<&'a [u8]> {
-        self.events.token((number - self.range.start) as usize)
+        self.events.place((number - self.range.start) as usize)
     }
 }
 

@@ -7,20 +7,24 @@
 
 mod collection;
 mod file;
+mod store_error;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
-use crossbeam_channel::{Receiver, Sender, after, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, select, unbounded};
 use serde_json::{Value, json};
 
 pub use collection::CollectionCheckpoint;
 pub use file::FileCheckpoint;
+pub use store_error::StoreError;
 
 use crate::ack::Token;
+use crate::buffer::Wait;
 use crate::client::with_signals_blocked;
 use crate::cursor::Scope;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,33 +34,38 @@ use crate::log::{self, LogLevel};
 use crate::message::{Source, json_of_token};
 use crate::options::Options;
 use crate::snapshot::Progress;
-
-/// What a store may fail with.
-pub type StoreError = Box<dyn std::error::Error + Send + Sync>;
+use crate::worker::Waited;
 
 /// Keeps checkpoints: one text for each name.
 ///
-/// Implement it to keep a worker's position beside what you make of its messages, in one transaction.
-/// The text is mongostream's own and opaque to the store. All calls for one name come from one thread,
-/// one after the other.
+/// Implement it to keep a worker's position where neither a file nor a collection will do. The text is
+/// mongostream's own and opaque to the store. All calls but [`claim`](Self::claim) come from one thread
+/// of the worker, one after the other.
+///
+/// A save comes at its own time, after the acks that it covers: it cannot be part of a transaction of
+/// yours. To keep the position and what you make of a message in one transaction, store the message's
+/// [`resume_token`](crate::Message::resume_token) in that transaction, use no checkpoint, and start with
+/// [`Start::StartAfter`](crate::Start::StartAfter).
 pub trait CheckpointStore: Send + Sync + 'static {
     /// Where this store keeps its texts, for messages: without credentials.
     fn place(&self) -> String;
 
     /// Claims a name until the guard is dropped. A second claim must fail, so that two workers never
-    /// overwrite each other's positions. Called when a worker is started; must not wait.
+    /// overwrite each other's positions. Called on the thread that starts a worker; must not wait.
     ///
     /// # Errors
     ///
-    /// The name is in use, or the store cannot be used at all; the worker is not started.
+    /// [`StoreError::in_use`] if another worker uses the name; the start then fails with
+    /// [`ErrorKind::InUse`]. Any other error means that the store cannot be used; the start fails with
+    /// [`ErrorKind::Checkpoint`].
     fn claim(&self, name: &str) -> Result<Box<dyn Any + Send>, StoreError>;
 
     /// The text that was saved last under the name, `None` if there is none.
     ///
     /// # Errors
     ///
-    /// Whatever goes wrong; the worker fails with it. An [`Error`] of this library that is retriable is
-    /// tried again first, for as long as a worker waits for its deployment at the start.
+    /// Whatever goes wrong; the worker fails with it. A [`StoreError::retriable`] is tried again first,
+    /// for as long as a worker waits for its deployment at the start (`serverSelectionTimeoutMS`).
     fn load(&self, name: &str) -> Result<Option<String>, StoreError>;
 
     /// Replaces the text under the name. When it returns, the text must survive a crash of the machine;
@@ -67,6 +76,23 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// Whatever goes wrong. While the worker runs it is tried again with the next save; the first save of a
     /// new stream is treated as a [`load`](Self::load).
     fn save(&self, name: &str, text: &str) -> Result<(), StoreError>;
+
+    /// The text that [`load`](Self::load) gave is not this stream's, and the worker fails. A store whose
+    /// `load` takes the name over gives it back here, so that the worker that had it goes on. By default
+    /// nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// Whatever goes wrong; it is logged.
+    fn give_back(&self, _name: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What the log should be told after a successful [`save`](Self::save), such as that the text before
+    /// had vanished; asked once after each. By default nothing.
+    fn remark(&self, _name: &str) -> Option<String> {
+        None
+    }
 }
 
 /// What a stream is: a position means something for the same stream only.
@@ -90,12 +116,10 @@ impl Place {
     /// Up to where everything is acknowledged, `None` before the stream was open; and how many messages
     /// that are.
     fn acked(source: &Source) -> (Option<Self>, u64) {
-        let (token, acked) = {
-            let acks = source.acks();
-            (acks.position(), acks.acked())
-        };
-        let place = token.map(|token| {
-            let snapshot = source.snapshot().acked(acked).cloned();
+        let acks = source.acks();
+        let acked = acks.acked();
+        let place = acks.position().map(|token| {
+            let snapshot = source.snapshot().acked(acked, acks.document()).cloned();
             Place { token, snapshot }
         });
         (place, acked)
@@ -201,21 +225,56 @@ impl Identity {
 /// What the saving thread is asked to do.
 enum Request {
     Load(Sender<Result<Option<Place>>>),
+    /// The beginning of a stream.
     Save(Sender<Result<()>>),
+    /// What somebody waits for who joins a worker that has ended.
+    SaveLast(Sender<Result<()>>),
 }
 
 /// A worker's line to the thread that saves for it.
 #[derive(Clone)]
 pub(crate) struct Checkpointer {
     requests: Sender<Request>,
-    claim: Arc<Mutex<Claim>>,
-    shown: Arc<str>,
+    shared: Arc<Shared>,
+}
+
+/// What the worker, its handle and the saving thread share.
+struct Shared {
+    /// Name and place, for messages.
+    what: String,
+    /// Held while the store saves.
+    claim: Mutex<Claim>,
+    /// How many messages were acked when it was saved last.
+    saved_acks: AtomicU64,
+    /// The answer to a save that somebody has asked for and not waited for.
+    awaited: Mutex<Option<Receiver<Result<()>>>>,
 }
 
 /// The claim on the name, and whether anything is still to be saved under it.
 struct Claim {
     guard: Option<Box<dyn Any + Send>>,
     saved: Option<Place>,
+    /// It was written since the worker has ended.
+    is_final: bool,
+}
+
+impl Shared {
+    fn claim(&self) -> MutexGuard<'_, Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, Option<Receiver<Result<()>>>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The claim, unless the store is saving just now.
+    fn idle_claim(&self) -> Option<MutexGuard<'_, Claim>> {
+        match self.claim.try_lock() {
+            Ok(claim) => Some(claim),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 }
 
 impl Checkpointer {
@@ -229,21 +288,27 @@ impl Checkpointer {
         interval: Duration,
         source: &Arc<Source>,
     ) -> Result<Self> {
+        let what = format!("checkpoint {:?} in {}", identity.name, store.place());
         let guard = guarded(|| store.claim(&identity.name)).map_err(|error| {
-            Error::new(
-                ErrorKind::InUse,
-                format!("cannot use checkpoint {:?} in {}: {error}", identity.name, store.place()),
-            )
+            let kind = if error.is_in_use() { ErrorKind::InUse } else { ErrorKind::Checkpoint };
+            let failure = Error::new(kind, format!("cannot use {what}: {error}"));
+            if error.is_retriable() { failure.retriable() } else { failure }
         })?;
-        let claim = Arc::new(Mutex::new(Claim { guard: Some(guard), saved: None }));
-        let shown = format!("checkpoint {:?} in {}", identity.name, store.place()).into();
+        source.snapshot().is_saved();
+        let claim = Claim { guard: Some(guard), saved: None, is_final: false };
+        let shared = Arc::new(Shared {
+            what,
+            claim: Mutex::new(claim),
+            saved_acks: AtomicU64::new(0),
+            awaited: Mutex::new(None),
+        });
         let (requests, received) = unbounded();
         let saver = Saver {
             store,
             identity,
             interval,
             source: Arc::clone(source),
-            claim: Arc::clone(&claim),
+            shared: Arc::clone(&shared),
             last: Instant::now(),
             acked: 0,
             ticked: Instant::now(),
@@ -257,12 +322,12 @@ impl Checkpointer {
             )
             .retriable()
         })?;
-        Ok(Self { requests, claim, shown })
+        Ok(Self { requests, shared })
     }
 
-    /// Which checkpoint it is, for messages.
-    pub(crate) fn shown(&self) -> &str {
-        &self.shown
+    /// Name and place, for messages.
+    pub(crate) fn what(&self) -> &str {
+        &self.shared.what
     }
 
     /// The saved place, if there is one. `Ok(None)` on stop too.
@@ -275,27 +340,88 @@ impl Checkpointer {
         }
     }
 
-    /// Saves the position now, and waits until it is durable, or for the stop gate if there is one.
-    pub(crate) fn save(&self, stop: Option<&Gate>) -> Result<()> {
+    /// Saves the position now, and waits until it is durable, or for the stop gate.
+    pub(crate) fn save(&self, stop: &Gate) -> Result<()> {
         let (reply, answer) = bounded(1);
         let _ = self.requests.send(Request::Save(reply));
-        let never = crossbeam_channel::never();
         select! {
             recv(answer) -> answer => answer.unwrap_or_else(|_| Err(gone())),
-            recv(stop.map_or(&never, Gate::opened)) -> _ => Ok(()),
-            recv(after(Self::DEADLINE)) -> _ => Err(Error::new(
-                ErrorKind::Checkpoint,
-                format!("saving the checkpoint took longer than {} s", Self::DEADLINE.as_secs()),
-            )
-            .retriable()),
+            recv(stop.opened()) -> _ => Ok(()),
+            recv(after(Self::DEADLINE)) -> _ => Err(self.late("")),
         }
+    }
+
+    /// Waits until every ack made before this call is saved, for no longer than `wait`, and for no longer
+    /// than 5 s, which is an error. The worker has ended.
+    pub(crate) fn save_last(&self, source: &Source, wait: Wait) -> Result<Waited> {
+        let now = Instant::now();
+        let patience = now + Self::DEADLINE;
+        let (deadline, gives_up) = match wait {
+            Wait::Not => (now, false),
+            Wait::Until(limit) if limit < patience => (limit, false),
+            Wait::Until(_) | Wait::ForEver => (patience, true),
+        };
+        let late = |answer| {
+            *self.shared.awaited() = Some(answer);
+            if !gives_up {
+                return Ok(Waited::Timeout);
+            }
+            let saved = self.shared.saved_acks.load(Ordering::Relaxed);
+            let unsaved = source.acks().acked().saturating_sub(saved);
+            Err(self.late(&format!("; {unsaved} acked messages are not saved")))
+        };
+        // It may have begun before the last acks, and it may have failed when it could be done by now.
+        let mut failed = None;
+        let awaited = self.shared.awaited().take();
+        if let Some(answer) = awaited {
+            match answer.recv_deadline(deadline) {
+                Ok(saved) => failed = saved.err(),
+                Err(RecvTimeoutError::Timeout) => return late(answer),
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+            }
+        }
+        if self.is_saved(source) {
+            return Ok(Waited::Done);
+        }
+        let (reply, answer) = bounded(1);
+        let _ = self.requests.send(Request::SaveLast(reply));
+        match answer.recv_deadline(deadline) {
+            Ok(saved) => saved.map(|()| Waited::Done),
+            Err(RecvTimeoutError::Timeout) => {
+                let waited = late(answer);
+                failed.map_or(waited, Err)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(gone()),
+        }
+    }
+
+    /// Whether nothing is left to be saved of a worker that has ended.
+    fn is_saved(&self, source: &Source) -> bool {
+        // First: two locks are never held here.
+        let place = Place::acked(source).0;
+        self.shared
+            .idle_claim()
+            .is_some_and(|claim| claim.guard.is_none() || claim.is_final && claim.saved == place)
+    }
+
+    fn late(&self, what_is_not: &str) -> Error {
+        let (what, seconds) = (&self.shared.what, Self::DEADLINE.as_secs());
+        let text = format!("saving {what} took longer than {seconds} s{what_is_not}");
+        Error::new(ErrorKind::Checkpoint, text).retriable()
+    }
+
+    /// Gives the name free at once: the worker was not started.
+    pub(crate) fn release(&self) {
+        self.shared.claim().guard = None;
     }
 
     /// Gives the name free if nothing is left to be saved; otherwise the thread does when it has saved.
     pub(crate) fn release_if_saved(&self, source: &Source) {
-        // Held: it is saving just now.
-        if let Ok(mut claim) = self.claim.try_lock()
-            && claim.saved == Place::acked(source).0
+        let (place, acked) = Place::acked(source);
+        if let Some(mut claim) = self.shared.idle_claim()
+            // A token that a request under way has left after the last save is worth none.
+            && (claim.saved == place
+                || claim.is_final && self.shared.saved_acks.load(Ordering::Relaxed) == acked)
         {
             claim.guard = None;
         }
@@ -315,18 +441,13 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
         .unwrap_or_else(|_| Err("the checkpoint store panicked".into()))
 }
 
-/// Whether it may be better the next time.
-fn passes(error: &StoreError) -> bool {
-    error.downcast_ref::<Error>().is_some_and(Error::is_retriable)
-}
-
 /// The saving thread.
 struct Saver {
     store: Arc<dyn CheckpointStore>,
     identity: Identity,
     interval: Duration,
     source: Arc<Source>,
-    claim: Arc<Mutex<Claim>>,
+    shared: Arc<Shared>,
     /// When it saved last, and how many events were acknowledged then.
     last: Instant,
     acked: u64,
@@ -351,6 +472,7 @@ impl Saver {
                 recv(requests) -> request => match request {
                     Ok(Request::Load(reply)) => drop(reply.send(self.load())),
                     Ok(Request::Save(reply)) => drop(reply.send(self.save())),
+                    Ok(Request::SaveLast(reply)) => drop(reply.send(self.save_last())),
                     Err(_) => break,
                 },
                 default(self.patience()) => self.tick(),
@@ -360,31 +482,32 @@ impl Saver {
         if let Err(error) = self.save() {
             log::line!(LogLevel::Warn, self.source.name.as_str(), "{error}");
         }
-        self.claim.lock().unwrap_or_else(PoisonError::into_inner).guard = None;
+        self.shared.claim().guard = None;
     }
 
     fn load(&self) -> Result<Option<Place>> {
+        let what = &self.shared.what;
         let failed = |reason: &dyn std::fmt::Display| {
-            Error::new(
-                ErrorKind::Checkpoint,
-                format!(
-                    "cannot load checkpoint {:?} from {}: {reason}",
-                    self.identity.name,
-                    self.store.place()
-                ),
-            )
+            Error::new(ErrorKind::Checkpoint, format!("cannot load {what}: {reason}"))
         };
         let text = guarded(|| self.store.load(&self.identity.name)).map_err(|error| {
-            if passes(&error) { failed(&error).retriable() } else { failed(&error) }
+            if error.is_retriable() { failed(&error).retriable() } else { failed(&error) }
         })?;
         let place = text.map(|text| self.identity.read(&text)).transpose();
         let place = place.map_err(|reason| {
-            failed(&format_args!("{reason}; it is left as it is: remove it to start anew"))
+            if let Err(error) = guarded(|| self.store.give_back(&self.identity.name)) {
+                let name = self.source.name.as_str();
+                log::line!(LogLevel::Warn, name, "cannot give {what} back: {error}");
+            }
+            failed(&format_args!(
+                "{reason}; it is left as it is: give this stream another checkpoint_name or place, or \
+                 remove the checkpoint to start anew"
+            ))
         })?;
         if let Some(place) = &place {
             self.source.meter.checkpoint_holds(&place.token);
         }
-        self.claim.lock().unwrap_or_else(PoisonError::into_inner).saved.clone_from(&place);
+        self.shared.claim().saved.clone_from(&place);
         Ok(place)
     }
 
@@ -410,9 +533,14 @@ impl Saver {
         if acked == self.acked && self.last.elapsed() < self.interval * Self::IDLE_FACTOR {
             return;
         }
-        let source = Arc::clone(&self.source);
-        let name = source.name.as_str();
-        match self.save() {
+        let saved = self.save();
+        self.tell(&saved);
+    }
+
+    /// A failure is one line, until it is another one or a save succeeds.
+    fn tell(&mut self, saved: &Result<()>) {
+        let name = self.source.name.as_str();
+        match saved {
             Ok(()) if self.told.take().is_some() => {
                 log::line!(LogLevel::Info, name, "the checkpoint is saved again");
             }
@@ -423,14 +551,30 @@ impl Saver {
                     log::line!(LogLevel::Warn, name, "{text}");
                     self.told = Some(text);
                 }
-                source.meter.troubled(error.of_worker(name));
+                self.source.meter.troubled(error.clone().of_worker(name));
             }
         }
     }
 
+    /// Whoever joins a worker that has failed gets that failure: the log has this one.
+    fn save_last(&mut self) -> Result<()> {
+        // Written even where nothing has moved since: it may have been removed meanwhile.
+        let saved = self.save_if(|claim| !claim.is_final);
+        self.tell(&saved);
+        if saved.is_ok() {
+            self.shared.claim().is_final = true;
+        }
+        saved
+    }
+
     fn save(&mut self) -> Result<()> {
+        self.save_if(|_| false)
+    }
+
+    /// Saves if the position has moved since the last save, or `anyway`.
+    fn save_if(&mut self, anyway: impl FnOnce(&Claim) -> bool) -> Result<()> {
         let (place, acked) = Place::acked(&self.source);
-        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claim = self.shared.claim();
         // The name may be another worker's by now.
         if claim.guard.is_none() {
             return Ok(());
@@ -438,17 +582,21 @@ impl Saver {
         // Before the stream was open there is nothing to save, and nothing may be overwritten.
         let Some(place) = place else { return Ok(()) };
         let meter = &self.source.meter;
-        if claim.saved.as_ref() != Some(&place) {
+        let (name, what) = (&self.identity.name, &self.shared.what);
+        if claim.saved.as_ref() != Some(&place) || anyway(&claim) {
             let text = self.identity.write(&place);
-            guarded(|| self.store.save(&self.identity.name, &text)).map_err(|error| {
-                let (name, place) = (&self.identity.name, self.store.place());
-                let text = format!("cannot save checkpoint {name:?} in {place}: {error}");
-                let failed = Error::new(ErrorKind::Checkpoint, text);
-                let error = if passes(&error) { failed.retriable() } else { failed };
-                meter.checkpoint_failed(error.clone().of_worker(self.source.name.as_str()));
-                error
+            guarded(|| self.store.save(name, &text)).map_err(|error| {
+                let failed =
+                    Error::new(ErrorKind::Checkpoint, format!("cannot save {what}: {error}"));
+                let failed = if error.is_retriable() { failed.retriable() } else { failed };
+                meter.checkpoint_failed(failed.clone().of_worker(self.source.name.as_str()));
+                failed
             })?;
             (self.last, self.acked) = (Instant::now(), acked);
+            self.shared.saved_acks.store(acked, Ordering::Relaxed);
+            if let Some(remark) = guarded(|| Ok(self.store.remark(name))).ok().flatten() {
+                log::line!(LogLevel::Warn, self.source.name.as_str(), "{what}: {remark}");
+            }
         }
         meter.checkpoint_holds(&place.token);
         claim.saved = Some(place);

@@ -137,6 +137,14 @@ impl Deployment {
         self.servers.while_there(|| self.needs_primary(), work).await
     }
 
+    /// The same for a write, which the primary alone takes.
+    pub(crate) async fn while_primary_is_there<T>(
+        &self,
+        work: impl Future<Output = DriverResult<T>>,
+    ) -> DriverResult<T> {
+        self.servers.while_there(|| true, work).await
+    }
+
     /// Closes a cursor that was given up while its server may be well. The driver's own killCursors goes
     /// to the server that it would open a cursor on now.
     pub(crate) fn close_cursor(&self, server: &ServerAddress, namespace: &str, cursor: i64) {

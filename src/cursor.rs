@@ -34,7 +34,7 @@ use crate::pace::{Pace, Tuner};
 use crate::pipeline;
 use crate::resume::{self, WIRE_VERSION_4_4, WIRE_VERSION_6_0};
 use crate::servers::{self, ServerFacts};
-use crate::snapshot::Namespace;
+use crate::snapshot::{Namespace, is_same_id};
 
 /// What is watched, and how: everything of the aggregate command but the point to go on from.
 #[derive(Clone)]
@@ -829,7 +829,8 @@ impl Reply {
 
     /// Leaves the first document out if it has this `_id`.
     pub(crate) fn skip_first_if(&mut self, id: &Bson) {
-        if self.spans.first().and_then(|span| self.id(span)).as_ref() == Some(id) {
+        let first = self.spans.first().and_then(|span| self.id(span));
+        if first.is_some_and(|first| is_same_id(&first, id)) {
             self.spans.remove(0);
         }
     }

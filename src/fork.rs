@@ -1,6 +1,7 @@
 //! Threads do not survive `fork`. What was made before it answers with an error in the child
-//! instead of waiting for threads that are not there.
+//! instead of waiting for threads that are not there. And files that such a child must not keep open.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use crate::capi::boundary::on_fork;
@@ -20,6 +21,8 @@ const ASKED: u8 = 2;
 
 extern "C" fn forked() {
     FORKS.fetch_add(1, Relaxed);
+    #[cfg(unix)]
+    private::close_all();
 }
 
 /// Which process this is. To ask the system each time is a tenth of a message's cost.
@@ -59,5 +62,108 @@ impl Origin {
             "this process was forked after mongostream had started its threads, which do not exist \
              in the child; start mongostream in the child only, or call exec after fork",
         ))
+    }
+}
+
+/// A file that no forked child keeps open: a lock on it must not outlive the process that took it.
+pub(crate) struct PrivateFile {
+    file: Option<File>,
+    origin: Origin,
+    #[cfg(unix)]
+    slot: &'static private::Slot,
+}
+
+impl PrivateFile {
+    pub(crate) fn new(file: File) -> Self {
+        // First: this asks the system to call `forked`.
+        let origin = Origin::here();
+        #[cfg(unix)]
+        let slot = private::keep(&file);
+        Self {
+            file: Some(file),
+            origin,
+            #[cfg(unix)]
+            slot,
+        }
+    }
+
+    /// `None` in a forked child.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref().filter(|_| self.origin.is_here())
+    }
+}
+
+impl Drop for PrivateFile {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if self.origin.is_here() {
+            private::let_go(self.slot);
+        } else if let Some(file) = self.file.take() {
+            // Closed already: by now the number may be another file's.
+            let _ = std::os::fd::IntoRawFd::into_raw_fd(file);
+        }
+    }
+}
+
+/// Their descriptors, so that [`forked`] finds them without a lock, which a thread that is not in the child
+/// could hold.
+#[cfg(unix)]
+mod private {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    pub(super) type Slot = AtomicI32;
+
+    const FREE: i32 = -1;
+
+    /// As many as any program needs at a time, and more where one needs more.
+    struct Slots {
+        descriptors: [Slot; 64],
+        more: OnceLock<Box<Slots>>,
+    }
+
+    impl Slots {
+        const fn new() -> Self {
+            Self { descriptors: [const { Slot::new(FREE) }; 64], more: OnceLock::new() }
+        }
+    }
+
+    static SLOTS: Slots = Slots::new();
+
+    pub(super) fn keep(file: &File) -> &'static Slot {
+        let descriptor = file.as_raw_fd();
+        let mut slots = &SLOTS;
+        loop {
+            let mut all = slots.descriptors.iter();
+            let free = all.find(|slot| {
+                let (new, order) = (descriptor, Ordering::AcqRel);
+                slot.compare_exchange(FREE, new, order, Ordering::Relaxed).is_ok()
+            });
+            match free {
+                Some(slot) => return slot,
+                None => slots = slots.more.get_or_init(|| Box::new(Slots::new())),
+            }
+        }
+    }
+
+    pub(super) fn let_go(slot: &Slot) {
+        slot.store(FREE, Ordering::Release);
+    }
+
+    /// Does nothing but what is safe in a signal handler.
+    pub(super) fn close_all() {
+        let mut next = Some(&SLOTS);
+        while let Some(slots) = next {
+            for slot in &slots.descriptors {
+                let descriptor = slot.swap(FREE, Ordering::AcqRel);
+                if descriptor != FREE {
+                    // It is the child's own copy; the parent's stays open.
+                    let _ = nix::unistd::close(descriptor);
+                }
+            }
+            next = slots.more.get().map(|more| &**more);
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::event;
 use crate::fork::Origin;
 use crate::group::Group;
 use crate::json::{self, ExtendedJson, Style, Texts};
+use crate::notice;
 use crate::paths;
 use crate::snapshot::Tracker;
 use crate::stats::Meter;
@@ -192,6 +193,13 @@ impl Events {
     /// The resume token of one event.
     pub(crate) fn token(&self, index: usize) -> Option<&[u8]> {
         event::resume_token(self.bson(index))
+    }
+
+    /// What an ack of one event moves a restart to: after its resume token, or after the document of a
+    /// snapshot with its key.
+    pub(crate) fn place(&self, index: usize) -> Option<&[u8]> {
+        let event = self.bson(index);
+        event::resume_token(event).or_else(|| notice::document_key(event))
     }
 
     fn write_json(&self, index: usize, out: &mut String) {

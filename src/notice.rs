@@ -7,6 +7,7 @@ use bson::raw::cstr;
 use bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 
 use crate::cursor::Scope;
+use crate::element::{self, Value};
 use crate::snapshot::Namespace;
 
 /// Of an event that cannot be had as a whole, what a notice of it needs.
@@ -60,4 +61,47 @@ pub(crate) fn snapshot(namespace: &Namespace, document: &[u8], out: &mut Vec<u8>
         event.append(cstr!("fullDocument"), RawBsonRef::Document(document));
     }
     out.extend_from_slice(event.as_bytes());
+}
+
+/// The document's key, of an event that [`snapshot`] has made.
+pub(crate) fn document_key(event: &[u8]) -> Option<&[u8]> {
+    /// How such an event begins, after its length.
+    const BEGINNING: &[u8] = b"\x02operationType\0\x09\0\0\0snapshot\0";
+    if !event.get(4..)?.starts_with(BEGINNING) {
+        return None;
+    }
+    match element::Document::new(event).get(b"documentKey")?.value {
+        // A document without an `_id` has none.
+        Value::Document(key) => Some(key.bytes()).filter(|key| is_key(key)),
+        _ => None,
+    }
+}
+
+/// Whether this is a document's key, or else a resume token.
+pub(crate) fn is_key(place: &[u8]) -> bool {
+    // After the length and the type of its first field. A token begins with `_data`.
+    place.get(5..9) == Some(b"_id\0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_a_documents_event_is_found_and_of_no_other() {
+        let namespace = Namespace { database: "shop".to_owned(), collection: "orders".to_owned() };
+        let document = rawdoc! { "price": 5, "_id": { "n": 7 } };
+        let mut event = Vec::new();
+        snapshot(&namespace, document.as_bytes(), &mut event);
+        let key = document_key(&event).unwrap();
+        assert_eq!(key, rawdoc! { "_id": { "n": 7 } }.as_bytes());
+        assert!(is_key(key));
+        event.clear();
+        snapshot(&namespace, rawdoc! { "price": 5 }.as_bytes(), &mut event);
+        assert_eq!(document_key(&event), None);
+        let change =
+            rawdoc! { "_id": { "_data": "82" }, "operationType": "insert", "documentKey": {} };
+        assert_eq!(document_key(change.as_bytes()), None);
+        assert!(!is_key(rawdoc! { "_data": "82" }.as_bytes()));
+    }
 }

@@ -486,8 +486,9 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "checkpoint_file",
         values: "path",
         default: "",
-        text: "Keep the acked position in this file, and go on there when the worker is started again: \
-               a saved checkpoint goes before every start option. Excludes checkpoint_collection.",
+        text: "Keep the acked position in this file, and continue there when the worker is started again: \
+               a saved checkpoint overrides every start option. A relative path is resolved once, when the \
+               worker starts. Excludes checkpoint_collection.",
         set: |options, value| {
             options.checkpoint_file = Some(PathBuf::from(not_empty(value)?));
             Ok(())
@@ -498,7 +499,9 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "database.collection",
         default: "",
         text: "Keep the acked position in this collection, written with majority, one document for \
-               each checkpoint_name. Its own changes are not delivered. Excludes checkpoint_file.",
+               each checkpoint_name. Its own changes are not delivered. Put it into a database of its own: \
+               if it is dropped together with the watched database, the running worker writes it again, but \
+               one that does not run cannot. Excludes checkpoint_file.",
         set: |options, value| {
             options.checkpoint_collection = Some(not_empty(value)?);
             Ok(())
@@ -508,7 +511,8 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "checkpoint_uri",
         values: "MongoDB URI",
         default: "",
-        text: "The deployment of checkpoint_collection, if it is not the watched one.",
+        text: "The deployment of checkpoint_collection, if it is not the watched one. If several deployments \
+               keep their checkpoints there, give each stream a checkpoint_name.",
         set: |options, value| {
             options.checkpoint_uri = Some(Uri::parse(value).map_err(|error| error.to_string())?);
             Ok(())
@@ -518,8 +522,10 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "checkpoint_name",
         values: "text",
         default: "",
-        text: "The name of the checkpoint; where it is not set the worker's name. It must stay the same \
-               from run to run, and no other running worker may use it in the same place.",
+        text: "The name of the checkpoint. If it is not set: the collection (shop.orders), the database (shop), \
+               or * for the deployment, whatever namespaces narrows it to; the worker's name does not matter. It \
+               must stay the same from run to run, and no other running worker may use it in the same place. \
+               Two workers on one database with different namespaces need a name each.",
         set: |options, value| {
             options.checkpoint_name = Some(not_empty(value)?);
             Ok(())
@@ -531,7 +537,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         default: "1000",
         text: "Save at most this often, in milliseconds; a position that moved without an ack is saved \
                ten times less often. In a snapshot it is saved too whenever 25000 documents more are acked. \
-               Joining a worker saves always.",
+               To join a worker always saves.",
         set: |options, value| {
             let interval = parse_number(value, 1, i32::MAX as u64)?;
             options.checkpoint_interval = Duration::from_millis(interval);

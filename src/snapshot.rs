@@ -9,5 +9,5 @@
 pub(crate) mod progress;
 pub(crate) mod reader;
 
-pub(crate) use progress::{Mark, Namespace, Progress, Tracker};
+pub(crate) use progress::{Mark, Namespace, Progress, Tracker, is_same_id};
 pub(crate) use reader::{Item, Reading};

@@ -264,7 +264,7 @@ impl Stream {
         let start = Position::Start(self.options.start_field());
         let mut course = Course {
             position: start.clone(),
-            before: start,
+            before: start.clone(),
             invalidate: None,
             stage: Stage::Stream,
             ran_before: false,
@@ -284,6 +284,9 @@ impl Stream {
             // A position of another beginning must not replace it.
             if self.control.stop.is_open() {
                 return Ok(None);
+            }
+            if saved.is_none() {
+                self.tell_of_an_empty_store(checkpointer, &start);
             }
         }
         match (saved, self.options.snapshot) {
@@ -542,7 +545,12 @@ impl Stream {
                         let behind = number + count as u64;
                         if let Some(last) = last {
                             let mut snapshot = source.snapshot();
-                            snapshot.mark(behind, || Mark::Read { range, last: last.clone() });
+                            let documents = count as u64;
+                            snapshot.mark(behind, || Mark::Read {
+                                range,
+                                documents,
+                                last: last.clone(),
+                            });
                         }
                         number
                     };
@@ -705,6 +713,23 @@ impl Stream {
         Ok(self.queue.push(&events, &self.control.stop)?)
     }
 
+    /// What happened before "now" is not delivered: whoever expected a checkpoint has to learn that none
+    /// was found.
+    fn tell_of_an_empty_store(&self, checkpointer: &Checkpointer, start: &Position) {
+        let (what, name) = (checkpointer.what(), self.name());
+        if self.options.snapshot != Snapshot::Never {
+            log::line!(LogLevel::Info, name, "there is no {what} yet: beginning with a snapshot");
+        } else if *start == Position::Start(None) {
+            log::line!(
+                LogLevel::Warn,
+                name,
+                "there is no {what} yet: the stream begins now, and changes before now are not delivered"
+            );
+        } else {
+            log::line!(LogLevel::Info, name, "there is no {what} yet: beginning {start}");
+        }
+    }
+
     /// Such a stream is silent until then, which looks like one that is broken.
     fn warn_of_a_start_in_the_future(&self) {
         let Some((start, _)) = self.options.start_at_time else { return };
@@ -824,7 +849,7 @@ impl Stream {
             && is_new
             && !self.control.ready.is_open()
         {
-            self.patiently(trouble, || checkpointer.save(Some(&self.control.stop)))?;
+            self.patiently(trouble, || checkpointer.save(&self.control.stop))?;
             // Stopped while saving: it may not be durable, so the worker is not ready.
             if self.control.stop.is_open() {
                 return Ok(());
@@ -872,7 +897,7 @@ impl Stream {
         let from =
             match (&self.checkpointer, course.ran_before, self.options.start_field_and_option()) {
                 (Some(checkpointer), true, _) => {
-                    format!("; that is the place in {}, which stays as it is", checkpointer.shown())
+                    format!("; that is the place in {}, which stays as it is", checkpointer.what())
                 }
                 (_, _, Some((option, _))) if !self.control.ready.is_open() => {
                     format!("; that is the place of the option {option}")

@@ -162,15 +162,16 @@ impl Watch {
         self
     }
 
-    /// Keeps the acknowledged position in a store, and goes on there when the worker is started again. A
-    /// saved checkpoint goes before every start point.
+    /// Keeps the acked position in a store, and continues there when the worker is started again. A saved
+    /// checkpoint overrides every start point.
     pub fn checkpoint(mut self, store: impl CheckpointStore) -> Self {
         self.checkpoint = Some(Arc::new(store));
         self
     }
 
-    /// The name of the checkpoint; the worker's name if never called. It must stay the same from run to
-    /// run, and no other running worker may use it in the same store.
+    /// The name of the checkpoint. If never called: the collection ("shop.orders"), the database ("shop"),
+    /// or "*" for the deployment, whatever [`namespaces`](Self::namespaces) narrows it to. It must stay
+    /// the same from run to run, and no other running worker may use it in the same store.
     pub fn checkpoint_name(self, name: &str) -> Self {
         self.option("checkpoint_name", name)
     }
@@ -231,8 +232,8 @@ impl Watch {
     /// # Errors
     ///
     /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed
-    /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Resource`] if the
-    /// system gives no thread.
+    /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Checkpoint`] if its
+    /// store cannot be used, [`ErrorKind::Resource`] if the system gives no thread.
     pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
@@ -249,8 +250,7 @@ impl Watch {
         let source = Arc::new(Source::new(&name, self.options.style()));
         let control = Arc::new(Control::new(&source, scope.namespace()));
         let deployment = Deployment::of(uri)?;
-        let key = self.options.checkpoint_name.as_deref().unwrap_or(&name);
-        let identity = Identity::new(key, &scope, &self.options)?;
+        let identity = Identity::new(&self.checkpoint_key(), &scope, &self.options)?;
         let checkpointer = match self.checkpoint_store(&deployment, &mut scope)? {
             Some(store) => Some(Checkpointer::start(
                 store,
@@ -260,8 +260,10 @@ impl Watch {
             )?),
             None => None,
         };
+        // What is refused from here on must leave the checkpoint free for the next attempt.
+        let release = || checkpointer.iter().for_each(Checkpointer::release);
         let queue = Arc::clone(buffer.queue());
-        queue.attach(&control)?;
+        queue.attach(&control).inspect_err(|_| release())?;
         let stream = Stream {
             deployment,
             scope,
@@ -274,6 +276,7 @@ impl Watch {
         let builder = std::thread::Builder::new().name("mongostream".to_owned());
         if let Err(error) = with_signals_blocked(|| builder.spawn(move || stream.run())) {
             queue.forget(&control);
+            release();
             return Err(Error::new(
                 ErrorKind::Resource,
                 format!("cannot start a thread for worker {name}: {error}"),
@@ -281,6 +284,18 @@ impl Watch {
             .retriable());
         }
         Ok(Worker::new(control, checkpointer))
+    }
+
+    /// Under which name the checkpoint is kept. By default what is watched, as it was given, without
+    /// `namespaces`: were they a part of it, another list would not find the checkpoint and begin now, without
+    /// a word. With this name the checkpoint is found, and refused where it does not fit.
+    fn checkpoint_key(&self) -> String {
+        match (&self.options.checkpoint_name, &self.database, &self.collection) {
+            (Some(name), _, _) => name.clone(),
+            (None, Some(database), Some(collection)) => format!("{database}.{collection}"),
+            (None, Some(database), None) => database.clone(),
+            (None, None, _) => "*".to_owned(),
+        }
     }
 
     fn check_namespaces(&self) -> Result<Option<Namespaces>> {

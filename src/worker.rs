@@ -201,8 +201,8 @@ impl Worker {
         }
     }
 
-    /// Waits until the worker has ended. If it has a checkpoint, every acknowledgement made before this
-    /// call is then saved.
+    /// Waits until the worker has ended and its checkpoint, if it has one, is saved: every ack made
+    /// before this call is then durable.
     ///
     /// # Errors
     ///
@@ -212,7 +212,10 @@ impl Worker {
         self.join_until(Wait::ForEver).map(drop)
     }
 
-    /// As [`join`](Self::join), for at most `timeout`.
+    /// As [`join`](Self::join), for at most `timeout`, the save included. [`Waited::Timeout`] says that the
+    /// worker has not ended yet, or that its checkpoint is not saved yet ([`state`](Self::state) tells
+    /// which). The save goes on, and the next call tells how it ended. With a `timeout` of zero it never
+    /// waits.
     ///
     /// # Errors
     ///
@@ -231,11 +234,13 @@ impl Worker {
         if !ended {
             return Ok(Waited::Timeout);
         }
-        let saved =
-            self.checkpointer.as_ref().map_or(Ok(()), |checkpointer| checkpointer.save(None));
-        match self.failure() {
-            Some(failure) => Err(failure),
-            None => saved.map(|()| Waited::Done),
+        let saved = match &self.checkpointer {
+            Some(checkpointer) => checkpointer.save_last(&self.source, wait),
+            None => Ok(Waited::Done),
+        };
+        match (saved, self.failure()) {
+            (Ok(Waited::Done) | Err(_), Some(failure)) => Err(failure),
+            (saved, _) => saved,
         }
     }
 
@@ -258,7 +263,8 @@ impl Drop for Worker {
         self.stop();
         if let Some(checkpointer) = &self.checkpointer
             && self.origin.check().is_ok()
-            && self.control.ended.is_open()
+            // Not `ended`: whoever has received its failure may be faster than that gate.
+            && matches!(self.state(), WorkerState::Stopped | WorkerState::Failed)
         {
             checkpointer.release_if_saved(&self.source);
         }

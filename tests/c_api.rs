@@ -829,3 +829,42 @@ fn a_program_that_was_killed_goes_on_behind_what_it_had_acked() {
     let lines = place.start("tests/c/checkpoint.c", &[file, "0"]).succeed();
     assert_eq!(ids(&lines), [9]);
 }
+
+#[test]
+fn a_relative_checkpoint_file_stays_where_it_was_when_the_worker_started() {
+    let place = Place::with_inserts("relative", 3);
+    let [here, there] = ["here", "there"].map(|name| scratch().join(name));
+    let arguments = ["relative", here.to_str().unwrap(), there.to_str().unwrap()];
+    assert_eq!(place.start("tests/c/checkpoint_file.c", &arguments).succeed(), ["done"]);
+}
+
+#[test]
+fn a_child_of_fork_neither_holds_nor_frees_the_lock_of_a_checkpoint_file() {
+    let place = Place::with_inserts("bystander", 3);
+    let file = scratch().join("bystander.token");
+    let arguments = ["bystander", file.to_str().unwrap()];
+    assert_eq!(place.start("tests/c/checkpoint_file.c", &arguments).succeed(), ["done"]);
+}
+
+#[test]
+fn the_lock_of_a_checkpoint_file_dies_with_its_process_although_a_child_lives() {
+    let place = Place::with_inserts("orphan", 3);
+    let file = scratch().join("orphan.token");
+    let file = file.to_str().unwrap();
+    let mut program = place.start("tests/c/checkpoint_file.c", &["orphan", file]);
+    let child: i32 = program.line().parse().unwrap();
+    assert_eq!(program.end().status.signal(), Some(9));
+    let lines = place.start("tests/c/checkpoint.c", &[file, "0"]).succeed();
+    assert_eq!(ids(&lines), [0]);
+    // It has lived all the time.
+    let child = nix::unistd::Pid::from_raw(child);
+    nix::sys::signal::kill(child, nix::sys::signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_checkpoint_in_a_collection_costs_one_thread_and_no_second_runtime() {
+    let place = Place::with_inserts("threads", 1);
+    let collection = format!("{}.checkpoints", place.database.name());
+    let lines = place.start("tests/c/threads.c", &[&collection]).succeed();
+    assert_eq!(lines, ["4 threads", "1 of a runtime", "1 of a worker", "1 of a saver"]);
+}

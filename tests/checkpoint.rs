@@ -13,11 +13,12 @@ use ground::ReplicaSet;
 use ground::mongodb::bson::{Document, doc};
 use mongostream::{
     Buffer, CheckpointStore, CollectionCheckpoint, ErrorKind, FileCheckpoint, Message, Start,
-    StoreError, Waited, Watch, Worker,
+    StoreError, Waited, Watch, Worker, WorkerState,
 };
 
 use support::{
-    DEADLINE, collection, failure, follow, id, take, wait_for_len, watch_collection, watch_database,
+    DEADLINE, collection, failure, follow, id, take, wait_for_len, wait_for_state,
+    watch_collection, watch_database,
 };
 
 /// A directory that is removed in the end.
@@ -224,7 +225,7 @@ fn a_file_that_is_not_this_streams_checkpoint_is_refused_and_kept() {
         ("is no checkpoint", "PATH=/usr/bin\n", shop.watch()),
         ("version 2", &good.replace("_checkpoint\":1", "_checkpoint\":2"), shop.watch()),
         ("its pipeline is", &good, shop.watch().pipeline(pipeline)),
-        ("its name is", &good, shop.watch().name("another")),
+        ("its name is", &good, shop.watch().checkpoint_name("another")),
         ("its watch is", &good, other().checkpoint_name(&format!("{}.orders", shop.database))),
     ] {
         std::fs::write(&file, text).unwrap();
@@ -255,6 +256,7 @@ fn a_checkpoint_in_use_is_refused_and_free_again_after_join_and_drop() {
             let error = watch().spawn(&buffer).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
             assert!(error.to_string().contains("another worker"), "{error}");
+            assert!(error.is_retriable());
             worker.stop();
             worker.join().unwrap();
         }
@@ -290,6 +292,8 @@ fn the_checkpoint_collection_is_not_in_the_stream() {
 }
 
 /// Keeps texts in memory, and fails, waits or panics when it is told to.
+///
+/// The failures of its first loads are passing ones.
 #[derive(Clone, Default)]
 struct Memory {
     texts: Arc<Mutex<HashMap<String, String>>>,
@@ -297,6 +301,7 @@ struct Memory {
     panics: Arc<AtomicBool>,
     slow: Arc<AtomicBool>,
     saving: Arc<AtomicBool>,
+    fails_to_load: Arc<AtomicUsize>,
 }
 
 impl CheckpointStore for Memory {
@@ -309,6 +314,11 @@ impl CheckpointStore for Memory {
     }
 
     fn load(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let left = self.fails_to_load.load(Ordering::Relaxed);
+        if left > 0 {
+            self.fails_to_load.store(left - 1, Ordering::Relaxed);
+            return Err(StoreError::retriable("not reached"));
+        }
         Ok(self.texts.lock().unwrap().get(name).cloned())
     }
 
@@ -403,6 +413,8 @@ fn a_missing_directory_is_refused_at_the_start() {
     let buffer = Buffer::new(10);
     let error = shop.watch().checkpoint(FileCheckpoint::new(path)).spawn(&buffer).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/directory"), "{error}");
+    // It is not in use: to wait would not help.
+    assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Checkpoint, false), "{error}");
 }
 
 #[test]
@@ -489,13 +501,14 @@ fn a_collection_that_is_away_for_a_moment_at_the_start_is_waited_for() {
     let point = set
         .fail_point(doc! {
             "configureFailPoint": "failCommand",
-            "mode": { "times": 2 },
-            "data": { "failCommands": ["find"], "closeConnection": true },
+            // The driver itself tries each twice.
+            "mode": { "times": 3 },
+            "data": { "failCommands": ["findAndModify"], "closeConnection": true },
         })
         .unwrap();
     orders.insert_one(doc! { "_id": 1 }).run().unwrap();
     let (buffer, _worker) = follow(watch());
-    point.wait_for_hits(2, DEADLINE).unwrap();
+    point.wait_for_hits(3, DEADLINE).unwrap();
     assert_eq!(ids(&take(&buffer, 1)), [1]);
 }
 
@@ -516,8 +529,8 @@ fn the_beginning_of_a_stream_is_saved_when_the_collection_takes_it() {
         };
         set.fail_point(point).unwrap()
     };
-    // The first write is the claim; the driver itself tries each twice.
-    let point = fail(doc! { "skip": 1 });
+    // The driver itself tries each twice.
+    let point = fail(doc! { "times": 1_000_000 });
     let buffer = Buffer::new(10);
     let worker = watch(30_000).spawn(&buffer).unwrap();
     point.wait_for_hits(3, DEADLINE).unwrap();
@@ -532,7 +545,7 @@ fn the_beginning_of_a_stream_is_saved_when_the_collection_takes_it() {
     // For ever it is not waited for.
     let _point = fail(doc! { "times": 1_000_000 });
     let buffer = Buffer::new(1);
-    let worker = watch(1_000).name("other").spawn(&buffer).unwrap();
+    let worker = watch(1_000).checkpoint_name("other").spawn(&buffer).unwrap();
     let error = failure(&buffer);
     assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
     assert_eq!(worker.join().unwrap_err().kind(), ErrorKind::Checkpoint);
@@ -571,4 +584,279 @@ fn a_worker_of_another_process_takes_a_checkpoint_in_a_collection_over() {
     drop((old, new));
     let (third, _worker) = follow(watch("localhost"));
     assert_eq!(ids(&take(&third, 1)), [2]);
+}
+
+#[test]
+fn neither_another_name_nor_other_namespaces_make_another_checkpoint() {
+    let shop = Shop::new("named");
+    let place = format!("{}_state.checkpoints", shop.database);
+    let watch = |name: &str, namespaces: &[&str]| {
+        watch_database(&shop.database)
+            .name(name)
+            .namespaces(namespaces.iter().copied())
+            .option("checkpoint_collection", &place)
+    };
+    let (buffer, worker) = follow(watch("one", &["orders"]));
+    shop.insert(0..4);
+    take(&buffer, 4)[..2].iter().for_each(Message::ack);
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+
+    let (buffer, worker) = follow(watch("two", &["orders"]));
+    let messages = take(&buffer, 2);
+    assert_eq!(ids(&messages), [2, 3]);
+    messages[0].ack();
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+
+    let buffer = Buffer::new(10);
+    let worker = watch("two", &["orders", "items"]).spawn(&buffer).unwrap();
+    let error = failure(&buffer);
+    assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+    assert!(error.to_string().contains("its namespaces is"), "{error}");
+    worker.join().unwrap_err();
+    drop(worker);
+
+    let (buffer, _worker) = follow(watch("three", &["orders"]));
+    assert_eq!(ids(&take(&buffer, 1)), [3]);
+}
+
+#[test]
+fn a_checkpoint_that_was_dropped_with_its_database_is_written_again() {
+    let shop = Shop::new("dropped");
+    let place = format!("{}.checkpoints", shop.database);
+    let watch = || {
+        watch_database(&shop.database)
+            .option("checkpoint_collection", &place)
+            .checkpoint_interval(Duration::from_millis(10))
+    };
+    let (buffer, worker) = follow(watch());
+    shop.insert(0..3);
+    take(&buffer, 3).iter().for_each(Message::ack);
+    let checkpoints = collection(&shop.database, "checkpoints");
+    let is_there = || checkpoints.find_one(doc! {}).run().unwrap().is_some();
+    ground::wait_until(DEADLINE, "it is saved", is_there);
+    ground::shared().client().database(&shop.database).drop().run().unwrap();
+    ground::wait_until(DEADLINE, "the drop has arrived", || {
+        let message = support::next(&buffer);
+        message.ack();
+        message.operation() == "invalidate"
+    });
+    shop.insert(10..14);
+    let messages = take(&buffer, 4);
+    messages[..2].iter().for_each(Message::ack);
+    ground::wait_until(DEADLINE, "it is written again", is_there);
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+    let (buffer, _worker) = follow(watch());
+    assert_eq!(ids(&take(&buffer, 2)), [12, 13]);
+}
+
+#[test]
+fn what_was_removed_meanwhile_is_written_again_by_join() {
+    let (shop, directory) = (Shop::new("removed"), Directory::new());
+    let place = format!("{}_state.checkpoints", shop.database);
+    let checkpoints = collection(&format!("{}_state", shop.database), "checkpoints");
+    let in_file = || shop.watch().checkpoint(FileCheckpoint::new(directory.file()));
+    let in_collection = || shop.watch().option("checkpoint_collection", &place);
+    let remove_file = || std::fs::remove_file(directory.file()).unwrap();
+    let remove_document =
+        || assert_eq!(checkpoints.delete_many(doc! {}).run().unwrap().deleted_count, 1);
+    let is_file = || directory.file().exists();
+    let is_document = || checkpoints.find_one(doc! {}).run().unwrap().is_some();
+    type Way<'a> = (&'a dyn Fn() -> Watch, &'a dyn Fn(), &'a dyn Fn() -> bool);
+    let ways: [Way; 2] =
+        [(&in_file, &remove_file, &is_file), (&in_collection, &remove_document, &is_document)];
+    for (watch, remove, is_there) in ways {
+        // Nothing moves but by acks, and it is not the time to save what the stream itself moves.
+        let watch = watch().checkpoint_interval(Duration::from_secs(3600));
+        let (_buffer, worker) = follow(watch);
+        assert!(is_there());
+        worker.stop();
+        wait_for_state(&worker, WorkerState::Stopped);
+        remove();
+        worker.join().unwrap();
+        assert!(is_there());
+    }
+}
+
+#[test]
+fn a_refused_start_leaves_the_checkpoint_free() {
+    let (shop, directory) = (Shop::new("refused"), Directory::new());
+    let closed = Buffer::new(1);
+    closed.close();
+    let file = FileCheckpoint::new(directory.file());
+    let place = format!("{}_state.checkpoints", shop.database);
+    let store = CollectionCheckpoint::new(shop.set.uri(), &place).unwrap();
+    for _ in 0..200 {
+        let error = shop.watch().checkpoint(file.clone()).spawn(&closed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::State, "{error}");
+        drop(file.claim("orders").unwrap());
+        let watch = shop.watch().checkpoint(store.clone()).checkpoint_name("orders");
+        watch.spawn(&closed).unwrap_err();
+        drop(store.claim("orders").unwrap());
+    }
+}
+
+#[test]
+fn join_keeps_its_limit_while_a_save_is_slow() {
+    let (shop, store) = (Shop::new("limit"), Memory::default());
+    let (buffer, worker) = follow(shop.watch().checkpoint(store.clone()));
+    store.slow.store(true, Ordering::Relaxed);
+    shop.insert(0..1);
+    take(&buffer, 1)[0].ack();
+    worker.stop();
+    wait_for_state(&worker, WorkerState::Stopped);
+    for limit in [Duration::ZERO, Duration::from_millis(100)] {
+        let began = Instant::now();
+        assert_eq!(worker.join_timeout(limit).unwrap(), Waited::Timeout);
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    store.fails.store(true, Ordering::Relaxed);
+    store.slow.store(false, Ordering::Relaxed);
+    // The save that was under way succeeds; then there is nothing left that could fail.
+    ground::wait_until(DEADLINE, "it is saved", || {
+        worker.join_timeout(Duration::ZERO).unwrap() == Waited::Done
+    });
+}
+
+#[test]
+fn a_join_that_does_not_wait_tells_of_a_failed_save() {
+    let (shop, store) = (Shop::new("polled"), Memory::default());
+    let (buffer, worker) = follow(shop.watch().checkpoint(store.clone()));
+    store.fails.store(true, Ordering::Relaxed);
+    shop.insert(0..1);
+    take(&buffer, 1)[0].ack();
+    worker.stop();
+    wait_for_state(&worker, WorkerState::Stopped);
+    let error = ground::eventually(DEADLINE, || worker.join_timeout(Duration::ZERO).err());
+    assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+    assert!(error.to_string().contains("no room"), "{error}");
+    store.fails.store(false, Ordering::Relaxed);
+    assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
+}
+
+#[test]
+fn a_passing_failure_of_ones_own_store_is_tried_again() {
+    let (shop, store) = (Shop::new("passing"), Memory::default());
+    let watch = || shop.watch().checkpoint(store.clone());
+    let (buffer, worker) = follow(watch());
+    shop.insert(0..2);
+    take(&buffer, 1)[0].ack();
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+    store.fails_to_load.store(3, Ordering::Relaxed);
+    let (buffer, _worker) = follow(watch());
+    assert_eq!(store.fails_to_load.load(Ordering::Relaxed), 0);
+    assert_eq!(ids(&take(&buffer, 1)), [1]);
+}
+
+#[test]
+fn what_a_store_says_of_a_claim_decides_the_kind_of_the_refusal() {
+    struct Refusing(fn() -> StoreError);
+    impl CheckpointStore for Refusing {
+        fn place(&self) -> String {
+            "memory".to_owned()
+        }
+        fn claim(&self, _name: &str) -> Result<Box<dyn Any + Send>, StoreError> {
+            Err((self.0)())
+        }
+        fn load(&self, _name: &str) -> Result<Option<String>, StoreError> {
+            unreachable!("it is not claimed")
+        }
+        fn save(&self, _name: &str, _text: &str) -> Result<(), StoreError> {
+            unreachable!("it is not claimed")
+        }
+    }
+    let (shop, buffer) = (Shop::new("claims"), Buffer::new(1));
+    type Way = (fn() -> StoreError, ErrorKind, bool);
+    let ways: [Way; 3] = [
+        (|| StoreError::in_use("by another"), ErrorKind::InUse, true),
+        (|| StoreError::retriable("not reached"), ErrorKind::Checkpoint, true),
+        (|| "no such place".into(), ErrorKind::Checkpoint, false),
+    ];
+    for (error, kind, is_retriable) in ways {
+        let refusal = shop.watch().checkpoint(Refusing(error)).spawn(&buffer).unwrap_err();
+        assert_eq!((refusal.kind(), refusal.is_retriable()), (kind, is_retriable), "{refusal}");
+        assert!(refusal.to_string().contains(&error().to_string()), "{refusal}");
+    }
+}
+
+#[test]
+fn another_stream_that_is_refused_does_not_take_a_checkpoint_over() {
+    let shop = Shop::new("mistaken");
+    let place = format!("{}_state.checkpoints", shop.database);
+    // Another name of the host is what another process is.
+    let watch = |host: &str, collection: &str| {
+        Worker::watch(shop.set.uri().replace("127.0.0.1", host))
+            .database(&shop.database)
+            .collection(collection)
+            .option("checkpoint_collection", &place)
+            .checkpoint_name("orders")
+    };
+    let (buffer, worker) = follow(watch("127.0.0.1", "orders"));
+    shop.insert(0..3);
+    let messages = take(&buffer, 3);
+    let other = Buffer::new(1);
+    let mistaken = watch("localhost", "customers").spawn(&other).unwrap();
+    let error = failure(&other);
+    assert!(error.to_string().contains("another stream"), "{error}");
+    mistaken.join().unwrap_err();
+    messages[..2].iter().for_each(Message::ack);
+    worker.stop();
+    worker.join().unwrap();
+    drop(worker);
+    let (buffer, _worker) = follow(watch("127.0.0.1", "orders"));
+    assert_eq!(ids(&take(&buffer, 1)), [2]);
+}
+
+#[test]
+fn a_document_that_is_no_checkpoint_is_refused_and_kept() {
+    let shop = Shop::new("in_the_way");
+    let name = format!("{}.orders", shop.database);
+    let checkpoints = collection(&shop.database, "state");
+    for strange in [doc! { "price": 5 }, doc! { "checkpoint": 5, "owner": 5 }] {
+        let mut document = doc! { "_id": &name };
+        document.extend(strange);
+        checkpoints.replace_one(doc! { "_id": &name }, &document).upsert(true).run().unwrap();
+        let buffer = Buffer::new(1);
+        let place = format!("{}.state", shop.database);
+        let _worker = shop.watch().option("checkpoint_collection", &place).spawn(&buffer).unwrap();
+        let error = failure(&buffer);
+        assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+        assert!(error.to_string().contains("is no checkpoint"), "{error}");
+        assert_eq!(checkpoints.find_one(doc! {}).run().unwrap().unwrap(), document);
+    }
+}
+
+#[test]
+fn who_has_lost_a_checkpoint_does_not_win_it_back_when_it_is_dropped() {
+    let shop = Shop::new("lost");
+    let place = format!("{}_state.checkpoints", shop.database);
+    let checkpoints = collection(&format!("{}_state", shop.database), "checkpoints");
+    let watch = |host: &str| {
+        Worker::watch(shop.set.uri().replace("127.0.0.1", host))
+            .database(&shop.database)
+            .collection("orders")
+            .option("checkpoint_collection", &place)
+            .checkpoint_interval(Duration::from_secs(3600))
+    };
+    let (first, old) = follow(watch("127.0.0.1"));
+    let (second, new) = follow(watch("localhost"));
+    shop.insert(0..3);
+    take(&first, 3).iter().for_each(Message::ack);
+    take(&second, 3)[0].ack();
+    old.stop();
+    old.join().unwrap_err();
+    checkpoints.drop().run().unwrap();
+    old.join().unwrap_err();
+    new.stop();
+    new.join().unwrap();
+    drop((old, new));
+    let (third, _worker) = follow(watch("localhost"));
+    assert_eq!(ids(&take(&third, 2)), [1, 2]);
 }

@@ -108,13 +108,13 @@ const STORES: [(&str, &str, &str); 3] = [
     ("checkpoint_file", "orders.token", r#".checkpoint(FileCheckpoint::new("orders.token"))"#),
     (
         "checkpoint_collection",
-        "shop.checkpoints",
-        r#".checkpoint(CollectionCheckpoint::new(uri, "shop.checkpoints")?)"#,
+        "state.checkpoints",
+        r#".checkpoint(CollectionCheckpoint::new(uri, "state.checkpoints")?)"#,
     ),
     (
         "checkpoint_uri",
         "mongodb://other.example",
-        r#".checkpoint(CollectionCheckpoint::new("mongodb://other.example", "shop.checkpoints")?)"#,
+        r#".checkpoint(CollectionCheckpoint::new("mongodb://other.example", "state.checkpoints")?)"#,
     ),
 ];
 

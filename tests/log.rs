@@ -306,8 +306,8 @@ fn a_checkpoint_that_cannot_be_saved_is_one_warning_until_it_can() {
     let buffer = Buffer::new(10);
     let store = Refusing::default();
     let watch = Worker::watch(set.uri()).database(&database).option("name", "unsaved");
-    let watch = watch.checkpoint(store.clone()).checkpoint_interval(Duration::from_millis(5));
-    let worker = start(watch, &buffer);
+    let watch = watch.checkpoint(store.clone()).checkpoint_name("changes");
+    let worker = start(watch.checkpoint_interval(Duration::from_millis(5)), &buffer);
     store.refuses.store(true, Ordering::Relaxed);
     set.client().database(&database).collection("c").insert_one(doc! { "_id": 1 }).run().unwrap();
     buffer.recv().unwrap().unwrap().ack();
@@ -320,9 +320,14 @@ fn a_checkpoint_that_cannot_be_saved_is_one_warning_until_it_can() {
     assert_lines(
         "unsaved",
         &[
+            (
+                Level::Warn,
+                "there is no checkpoint \"changes\" in nowhere yet: the stream begins now, and \
+                 changes before now are not delivered",
+            ),
             (Level::Debug, "opening the stream from now"),
             (Level::Info, "streaming "),
-            (Level::Warn, "cannot save checkpoint \"unsaved\" in nowhere: told to"),
+            (Level::Warn, "cannot save checkpoint \"changes\" in nowhere: told to"),
             (Level::Info, "the checkpoint is saved again"),
             (Level::Debug, "was asked to stop"),
             (Level::Info, "has stopped"),

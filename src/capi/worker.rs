@@ -39,7 +39,7 @@ pub const MS_WORKER_FAILED: ms_worker_state = 4;
 /// Checks every argument and option now, connects on the worker's own thread; what goes wrong there
 /// comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
 /// MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
-/// checkpoint; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
+/// checkpoint; MS_ERR_CHECKPOINT if its file cannot be used; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_worker_start(
     uri: *const c_char,
@@ -121,11 +121,13 @@ pub unsafe extern "C" fn ms_worker_stop(worker: *mut ms_worker) {
 }
 
 /// Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the worker has
-/// ended; it does not ask it to. If the worker has a checkpoint, every ack made before this call is
-/// then saved; acks made later may go unsaved.
+/// ended and its checkpoint, if it has one, is saved; it does not ask it to end. Every ack made before
+/// this call is then durable; acks made later may go unsaved.
 ///
-/// MS_OK; MS_TIMEOUT; why the worker failed (the failure still comes through the buffer as well); or
-/// MS_ERR_CHECKPOINT if the checkpoint could not be saved within 5 s.
+/// MS_OK: it has ended, and its checkpoint is saved. MS_TIMEOUT: it has not ended yet, or its
+/// checkpoint is not saved yet (ms_worker_get_state tells which); the save goes on, and the next call
+/// tells how it ended. Else why the worker failed (the failure still comes through the buffer as
+/// well), or MS_ERR_CHECKPOINT if the checkpoint could not be saved, at the latest after 5 s.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_worker_join(
     worker: *mut ms_worker,

@@ -1,39 +1,59 @@
 //! A checkpoint in a collection.
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bson::oid::ObjectId;
-use bson::{DateTime, Document, doc};
-use mongodb::error::Error as DriverError;
-use mongodb::options::{Acknowledgment, ReadConcern, SelectionCriteria, WriteConcern};
-use mongodb::sync::{Client, Collection};
+use bson::{Bson, DateTime, Document, doc};
+use crossbeam_channel::bounded;
+use mongodb::Collection;
+use mongodb::error::{
+    Error as DriverError, ErrorKind as DriverErrorKind, Result as DriverResult, WriteFailure,
+};
+use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
 
 use super::{CheckpointStore, StoreError};
 use crate::client::Deployment;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::resume::{self, Phase};
 use crate::uri::Uri;
 
 /// Keeps checkpoints in a collection, one document for each name: `{_id: name, owner: id, checkpoint: text,
 /// savedAt: date}`.
 ///
-/// Written with majority, so that no election takes one back, and read from the primary with
-/// majority. Within a process a name that is in use is refused. A worker of another process that
-/// uses it takes it over at its start, since the one before may be dead; if that one lives after all, its
-/// saves fail from then on, and nothing that the new one saves is overwritten.
+/// Each is written with write concern majority, so that no election takes it back. Within a process a name
+/// that is in use is refused. A worker of another process that uses it takes it over at its start, since
+/// the one before may be dead; if that one lives after all, its saves fail from then on, and nothing that
+/// the new one saves is overwritten. If the document is gone (a dropped collection or database) the worker
+/// that had it last writes it again.
 #[derive(Clone)]
 pub struct CollectionCheckpoint {
     deployment: Arc<Deployment>,
     database: String,
     collection: String,
     owner: ObjectId,
+    names: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+/// What is known of a name that was claimed.
+#[derive(Default)]
+struct Known {
+    /// Who had it before.
+    before: Option<Bson>,
+    /// A text was there once.
+    was_there: bool,
+    /// It was not, when it was saved last.
+    had_vanished: bool,
+    /// Somebody else has it now.
+    is_lost: bool,
 }
 
 /// The key of the id of whoever took the checkpoint last.
 const OWNER: &str = "owner";
+/// The key of what was saved.
+const TEXT: &str = "checkpoint";
 
 impl CollectionCheckpoint {
     /// How long the server may take for one save.
@@ -56,7 +76,8 @@ impl CollectionCheckpoint {
         };
         crate::watch::check_namespace(Some(database), Some(collection))?;
         let (database, collection) = (database.to_owned(), collection.to_owned());
-        Ok(Self { deployment, database, collection, owner: ObjectId::new() })
+        let (owner, names) = (ObjectId::new(), Arc::default());
+        Ok(Self { deployment, database, collection, owner, names })
     }
 
     pub(crate) fn is_on(&self, deployment: &Arc<Deployment>) -> bool {
@@ -76,14 +97,65 @@ impl CollectionCheckpoint {
             .build()
     }
 
-    fn collection(&self) -> Result<Collection<Document>, StoreError> {
-        let (sender, made) = crossbeam_channel::bounded(1);
+    /// Has the process's one runtime do the work, and waits for it: the driver's own blocking client
+    /// would start a second runtime, with a thread for each core.
+    fn ask<T, F>(
+        &self,
+        work: impl FnOnce(Collection<Document>) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = DriverResult<T>> + Send + 'static,
+    {
+        // The driver looks for a server twice, and each may take its time to answer.
+        let limit = 2 * (self.deployment.server_selection_timeout() + Self::DEADLINE);
         let deployment = Arc::clone(&self.deployment);
+        let (database, collection) = (self.database.clone(), self.collection.clone());
+        let (sender, answer) = bounded(1);
         self.deployment.runtime().spawn(async move {
-            let _ = sender.send(deployment.client().await.cloned());
+            let done = async {
+                let client = deployment.client().await?;
+                work(client.database(&database).collection(&collection)).await
+            };
+            // A frozen server would never answer.
+            let done = tokio::time::timeout(limit, deployment.while_primary_is_there(done)).await;
+            let _ = sender.send(done);
         });
-        let client = Client::from(made.recv()??);
-        Ok(client.database(&self.database).collection(&self.collection))
+        match answer.recv() {
+            Ok(Ok(done)) => done.map_err(|error| failure(&error)),
+            Ok(Err(_)) => {
+                let text = format!("the server has not answered within {} s", limit.as_secs());
+                Err(StoreError::retriable(text))
+            }
+            Err(_) => Err("the task that asks the server is gone; please report this bug".into()),
+        }
+    }
+
+    fn known<T>(&self, name: &str, change: impl FnOnce(&mut Known) -> T) -> T {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        change(names.entry(name.to_owned()).or_default())
+    }
+
+    /// Takes a name over; gives what was there before. `None` if something else is there than a
+    /// checkpoint, or if another worker did the same just now.
+    fn take_over(&self, name: &str) -> Result<Option<Option<Document>>, StoreError> {
+        // What is no checkpoint does not match, and the document that is then to be inserted has its
+        // `_id`.
+        let claimed = doc! { OWNER: { "$exists": true }, TEXT: { "$exists": false } };
+        let ours = doc! { "_id": name, "$or": [{ TEXT: { "$type": "string" } }, claimed] };
+        let change = doc! { "$set": { OWNER: self.owner } };
+        self.ask(async move |collection| {
+            let before = collection
+                .find_one_and_update(ours, change)
+                .upsert(true)
+                .return_document(ReturnDocument::Before)
+                .write_concern(Self::concern())
+                .await;
+            match before {
+                Err(error) if is_duplicate(&error) => Ok(None),
+                before => before.map(Some),
+            }
+        })
     }
 }
 
@@ -120,61 +192,98 @@ impl CheckpointStore for CollectionCheckpoint {
         let key = format!("{}\0{name}", self.place());
         let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
         if !claims.get_or_insert_default().insert(key.clone()) {
-            return Err("another worker uses it".into());
+            return Err(StoreError::in_use(
+                "another worker uses it; give each worker a checkpoint_name of its own",
+            ));
         }
+        drop(claims);
+        self.known(name, |known| *known = Known::default());
         Ok(Box::new(Claim(key)))
     }
 
     fn load(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let collection = self.collection()?;
-        let found = collection
-            .find_one(doc! { "_id": name })
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(SelectionCriteria::ReadPreference(
-                mongodb::options::ReadPreference::Primary,
-            ))
-            .run()
-            .map_err(|error| failure(&error))?;
-        let text = match &found {
-            Some(document)
-                if !document.contains_key("checkpoint") && document.contains_key(OWNER) =>
-            {
-                None
-            }
-            Some(document) => Some(document.get_str("checkpoint")?.to_owned()),
-            None => None,
+        let mut before = self.take_over(name)?;
+        if before.is_none() {
+            before = self.take_over(name)?;
+        }
+        let Some(before) = before else {
+            return Err(format!("the document with _id {name:?} is no checkpoint").into());
         };
-        collection
-            .update_one(doc! { "_id": name }, doc! { "$set": { OWNER: self.owner } })
-            .upsert(true)
-            .write_concern(Self::concern())
-            .run()
-            .map_err(|error| failure(&error))?;
+        let Some(mut before) = before else { return Ok(None) };
+        let text = before.get_str(TEXT).ok().map(str::to_owned);
+        self.known(name, |known| {
+            known.before = before.remove(OWNER);
+            known.was_there = text.is_some();
+        });
         Ok(text)
     }
 
     fn save(&self, name: &str, text: &str) -> Result<(), StoreError> {
-        let changes = doc! { "checkpoint": text, "savedAt": DateTime::now() };
-        let updated = self
-            .collection()?
-            .update_one(doc! { "_id": name, OWNER: self.owner }, doc! { "$set": changes })
-            .write_concern(Self::concern())
-            .run()
-            .map_err(|error| failure(&error))?;
-        if updated.matched_count == 0 {
-            return Err(
-                "another worker has taken it over, or it was removed: two workers must not use \
-                        the same one"
-                    .into(),
-            );
-        }
-        Ok(())
+        let own = doc! { "_id": name, OWNER: self.owner };
+        let changes = doc! { "$set": { TEXT: text, "savedAt": DateTime::now() } };
+        // If the document is gone nobody has it, and this inserts it again. If another worker has it, the insert
+        // fails. Whoever has lost it once does not win it back in this way.
+        let inserts = !self.known(name, |known| known.is_lost);
+        let is_ours = self.ask(async move |collection| {
+            let update = collection.update_one(own, changes).upsert(inserts);
+            match update.write_concern(Self::concern()).await {
+                Err(error) if is_duplicate(&error) => Ok(None),
+                Ok(updated) if updated.upserted_id.is_some() => Ok(Some(false)),
+                Ok(updated) if updated.matched_count == 0 => Ok(None),
+                updated => updated.map(|_| Some(true)),
+            }
+        })?;
+        self.known(name, |known| {
+            let Some(was_there) = is_ours else {
+                known.is_lost = true;
+                return Err(
+                    "another worker has taken it over: two workers must not use the same one"
+                        .into(),
+                );
+            };
+            known.had_vanished = known.was_there && !was_there;
+            (known.was_there, known.is_lost) = (true, false);
+            Ok(())
+        })
+    }
+
+    fn give_back(&self, name: &str) -> Result<(), StoreError> {
+        let Some(before) = self.known(name, |known| known.before.take()) else { return Ok(()) };
+        let own = doc! { "_id": name, OWNER: self.owner };
+        let change = doc! { "$set": { OWNER: before } };
+        self.ask(async move |collection| {
+            collection.update_one(own, change).write_concern(Self::concern()).await.map(drop)
+        })
+    }
+
+    fn remark(&self, name: &str) -> Option<String> {
+        let vanished = self.known(name, |known| std::mem::take(&mut known.had_vanished));
+        vanished.then(|| "it had vanished, and is written again".to_owned())
     }
 }
 
-/// Retriable where a worker would open its stream again.
+/// Whether a document with this `_id` is there already.
+fn is_duplicate(error: &DriverError) -> bool {
+    const DUPLICATE_KEY: i32 = 11000;
+    match &*error.kind {
+        DriverErrorKind::Command(command) => command.code == DUPLICATE_KEY,
+        DriverErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
+        _ => false,
+    }
+}
+
+/// Retriable where a worker would open its stream again, and where the members are too slow or too few.
 fn failure(error: &DriverError) -> StoreError {
-    let failure = Error::new(ErrorKind::Checkpoint, resume::text_of(error));
-    let passes = resume::is_resumable(error, Phase::Reopening, None);
-    Box::new(if passes { failure.retriable() } else { failure })
+    match &*error.kind {
+        DriverErrorKind::Write(WriteFailure::WriteConcernError(late)) => StoreError::retriable(
+            format!("{} (code {}, {})", late.message, late.code, late.code_name),
+        ),
+        DriverErrorKind::Write(WriteFailure::WriteError(refused)) => {
+            format!("{} (code {})", refused.message, refused.code).into()
+        }
+        _ if resume::is_resumable(error, Phase::Reopening, None) => {
+            StoreError::retriable(resume::text_of(error))
+        }
+        _ => resume::text_of(error).into(),
+    }
 }

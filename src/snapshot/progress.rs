@@ -1,11 +1,13 @@
 //! How far a snapshot has come: what is handed over, and what of that is acknowledged.
 //!
-//! Documents are numbered as events are (`ack.rs`). Beside the numbers stand *marks*: behind number
-//! `n` this range has come so far. A mark counts as acknowledged when everything before its number is.
+//! Documents are numbered as events are (`ack.rs`). Next to the numbers stand *marks*: when everything
+//! below number `n` is acked, this range has come so far. There is one for each reply. Between two of them
+//! the key of the last acked document says where a restart goes on. Marks are kept only if somebody saves
+//! what they say.
 
 use std::collections::VecDeque;
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, Document, RawDocument, doc};
 
 /// A collection's database and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +23,7 @@ impl Namespace {
 }
 
 /// Ids from `from` to below `to`; without them from the first, to the last.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Range {
     /// Its number within the collection.
     pub(crate) number: usize,
@@ -29,6 +31,28 @@ pub(crate) struct Range {
     /// The document at `from` is read already.
     pub(crate) is_begun: bool,
     pub(crate) to: Option<Bson>,
+}
+
+impl PartialEq for Range {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same = |a: &Option<Bson>, b: &Option<Bson>| match (a, b) {
+            (Some(a), Some(b)) => is_same_id(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        self.number == other.number
+            && self.is_begun == other.is_begun
+            && is_same(&self.from, &other.from)
+            && is_same(&self.to, &other.to)
+    }
+}
+
+/// Whether two ids are one; as values those that are not numbers, or hold such a one, do not even equal
+/// themselves.
+pub(crate) fn is_same_id(a: &Bson, b: &Bson) -> bool {
+    match (a, b) {
+        (Bson::Double(a), Bson::Double(b)) if a.is_nan() => b.is_nan(),
+        (a, b) => a == b || doc! { "_id": a }.to_vec().ok() == doc! { "_id": b }.to_vec().ok(),
+    }
 }
 
 /// What is still to be read of a collection.
@@ -50,9 +74,10 @@ pub(crate) struct Progress {
 pub(crate) enum Mark {
     Begin,
     Collection(Current),
-    /// Everything up to this id is read.
+    /// So many documents more, up to this id, are read.
     Read {
         range: usize,
+        documents: u64,
         last: Bson,
     },
     Done {
@@ -68,7 +93,7 @@ impl Mark {
         match self {
             Mark::Begin => *progress = Some(Progress::default()),
             Mark::Collection(current) => *progress = Some(Progress { current: Some(current) }),
-            Mark::Read { range, last } => {
+            Mark::Read { range, last, documents: _ } => {
                 let found = ranges.and_then(|all| all.iter_mut().find(|r| r.number == range));
                 if let Some(range) = found {
                     (range.from, range.is_begun) = (Some(last), true);
@@ -130,21 +155,30 @@ impl Progress {
 pub(crate) struct Tracker {
     read: Option<Progress>,
     acked: Option<Progress>,
-    /// Each with the number of the first message behind it.
+    /// Each with the number of the first message after it.
     marks: VecDeque<(u64, Mark)>,
+    is_saved: bool,
 }
 
 impl Tracker {
+    /// What is acked will be asked for.
+    pub(crate) fn is_saved(&mut self) {
+        self.is_saved = true;
+    }
+
     /// Goes on with a saved one.
     pub(crate) fn resume(&mut self, progress: Progress) {
         self.acked = Some(progress.clone());
         self.read = Some(progress);
     }
 
-    /// A step behind everything that has a number below `number`.
+    /// A step after everything that has a number below `number`.
     pub(crate) fn mark(&mut self, number: u64, mark: impl Fn() -> Mark) {
         mark().apply(&mut self.read);
-        self.marks.push_back((number, mark()));
+        // Nobody would ever take it away again.
+        if self.is_saved {
+            self.marks.push_back((number, mark()));
+        }
     }
 
     /// Whether anything is still to be read or acknowledged.
@@ -157,15 +191,29 @@ impl Tracker {
         self.read.as_ref()
     }
 
-    /// Where a restart goes on, when everything below this number is acknowledged.
-    pub(crate) fn acked(&mut self, number: u64) -> Option<&Progress> {
-        while self.marks.front().is_some_and(|(behind, _)| *behind <= number)
+    /// Where a restart goes on when everything below this number is acked. `document` is the key of the
+    /// last of these documents, and the number after it.
+    pub(crate) fn acked(&mut self, number: u64, document: (u64, &[u8])) -> Option<&Progress> {
+        while self.marks.front().is_some_and(|(after, _)| *after <= number)
             && let Some((_, mark)) = self.marks.pop_front()
         {
             mark.apply(&mut self.acked);
         }
+        // The reply in which the acks have come to a part.
+        if let Some((after, Mark::Read { range, documents, .. })) = self.marks.front()
+            && (after - documents + 1..*after).contains(&document.0)
+            && let Some(last) = id_of(document.1)
+        {
+            Mark::Read { range: *range, documents: 0, last }.apply(&mut self.acked);
+        }
         self.acked.as_ref()
     }
+}
+
+/// The `_id` in a document's key.
+fn id_of(key: &[u8]) -> Option<Bson> {
+    let id = RawDocument::from_bytes(key).ok()?.get("_id").ok()??;
+    Bson::try_from(id).ok()
 }
 
 #[cfg(test)]
@@ -179,12 +227,32 @@ mod tests {
     }
 
     fn read(range: usize, last: i32) -> impl Fn() -> Mark {
-        move || Mark::Read { range, last: last.into() }
+        move || Mark::Read { range, documents: 10, last: last.into() }
+    }
+
+    fn key(id: i32) -> Vec<u8> {
+        doc! { "_id": id }.to_vec().unwrap()
     }
 
     #[test]
-    fn a_mark_counts_when_everything_before_it_is_acknowledged() {
+    fn without_a_checkpoint_no_mark_is_kept() {
         let mut tracker = Tracker::default();
+        tracker.mark(0, || Mark::Begin);
+        tracker.mark(0, || Mark::Collection(current(1)));
+        for reply in 1..1000 {
+            tracker.mark(reply * 10, read(0, reply as i32));
+        }
+        assert!(tracker.marks.is_empty());
+        assert_eq!(
+            tracker.read().unwrap().current.as_ref().unwrap().ranges[0].from,
+            Some(999.into())
+        );
+    }
+
+    #[test]
+    fn a_mark_counts_when_everything_before_it_is_acked_and_a_part_by_its_key() {
+        let mut tracker = Tracker::default();
+        tracker.is_saved();
         tracker.mark(0, || Mark::Begin);
         tracker.mark(0, || Mark::Collection(current(2)));
         tracker.mark(10, read(0, 10));
@@ -197,10 +265,16 @@ mod tests {
             let ranges = &progress.unwrap().current.as_ref().unwrap().ranges;
             ranges.iter().map(|range| range.from.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(from(tracker.acked(9)), [None, None]);
-        assert_eq!(from(tracker.acked(10)), [Some(10.into()), None]);
-        assert_eq!(from(tracker.acked(19)), [Some(10.into()), None]);
-        assert!(tracker.acked(20).is_none());
+        let none = (0, &[][..]);
+        assert_eq!(from(tracker.acked(9, none)), [None, None]);
+        assert_eq!(from(tracker.acked(9, (9, &key(8)))), [Some(8.into()), None]);
+        // The key of the reply before says nothing of the next one, nor that of an event that has none.
+        assert_eq!(from(tracker.acked(10, (9, &key(8)))), [Some(10.into()), None]);
+        assert_eq!(from(tracker.acked(19, (10, &key(10)))), [Some(10.into()), None]);
+        assert_eq!(from(tracker.acked(19, (18, &[]))), [Some(10.into()), None]);
+        // A key is missing: the one before it is as good as it gets.
+        assert_eq!(from(tracker.acked(19, (15, &key(115)))), [Some(10.into()), Some(115.into())]);
+        assert!(tracker.acked(20, (15, &key(115))).is_none());
     }
 
     #[test]

@@ -590,7 +590,8 @@ void ms_buffer_free(ms_buffer *buffer);
  * Checks every argument and option now, connects on the worker's own thread; what goes wrong there
  * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
  * MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
- * checkpoint; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
+ * checkpoint; MS_ERR_RESOURCE if the system gives no thread or descriptor, and
+ * a later call may succeed; MS_ERR_FORKED.
  */
 ms_worker *ms_worker_start(const char *uri,
                            const char *database,

@@ -232,7 +232,7 @@ impl Watch {
     ///
     /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed
     /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Resource`] if the
-    /// system gives no thread.
+    /// system gives no thread or descriptor.
     pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);

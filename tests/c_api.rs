@@ -670,6 +670,30 @@ fn the_hosts_signals_reach_only_the_hosts_threads() {
     assert_eq!(place.start("tests/c/signals.c", &[]).succeed(), ["taking signals"]);
 }
 
+/// `uri`: of one member, by a name that has to be looked up.
+#[track_caller]
+fn in_want_of(what: &str) {
+    let place = Place::new("resources");
+    let port = ground::shared().member(0).address().rsplit(':').next().unwrap().to_owned();
+    let uri = format!("mongodb://localhost:{port}/?directConnection=true");
+    assert_eq!(place.start("tests/c/resources.c", &[what, &uri]).succeed(), ["done"]);
+}
+
+#[test]
+fn a_start_without_a_thread_to_have_says_so_and_may_succeed_later() {
+    in_want_of("threads");
+}
+
+#[test]
+fn a_start_at_the_systems_limit_of_threads_says_so_and_may_succeed_later() {
+    in_want_of("threads_of_a_user");
+}
+
+#[test]
+fn a_start_without_a_descriptor_to_have_says_so_and_may_succeed_later() {
+    in_want_of("descriptors");
+}
+
 #[test]
 fn the_death_of_the_server_does_not_kill_the_host() {
     let set = ReplicaSet::start().unwrap();

@@ -39,7 +39,8 @@ pub const MS_WORKER_FAILED: ms_worker_state = 4;
 /// Checks every argument and option now, connects on the worker's own thread; what goes wrong there
 /// comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
 /// MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
-/// checkpoint; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
+/// checkpoint; MS_ERR_RESOURCE if the system gives no thread or descriptor, and
+/// a later call may succeed; MS_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_worker_start(
     uri: *const c_char,

@@ -303,7 +303,8 @@ struct State {
     waiting_consumers: usize,
     waiting_workers: usize,
     closed: bool,
-    fed: bool,
+    /// How many workers were started, or failed to.
+    started: usize,
     running: Vec<Arc<Control>>,
     /// Workers that are kept for the statistics, in the order of their ends.
     ended: Vec<Arc<Control>>,
@@ -329,7 +330,7 @@ impl State {
     }
 
     fn is_ending(&self) -> bool {
-        self.closed || (self.fed && self.running.is_empty())
+        self.closed || (self.started > 0 && self.running.is_empty())
     }
 
     /// Brings `waited` up to now; to be called before `waiting_workers` changes.
@@ -391,7 +392,7 @@ impl Queue {
         }
         state.forget_ended();
         state.running.push(Arc::clone(worker));
-        state.fed = true;
+        state.started += 1;
         self.unlock(state);
         Ok(())
     }
@@ -410,10 +411,11 @@ impl Queue {
         self.unlock(state);
     }
 
-    /// Takes [`attach`](Self::attach) back: the worker's thread could not be started.
+    /// Takes [`attach`](Self::attach) back, as if it had never been: the worker's thread could not be started.
     pub(crate) fn forget(&self, worker: &Arc<Control>) {
         let mut state = self.state();
         state.leave(worker);
+        state.started -= 1;
         self.unlock(state);
     }
 
@@ -643,6 +645,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Source;
 
     #[test]
     fn there_is_room_only_for_what_may_be_pushed_now() {
@@ -666,5 +669,24 @@ mod tests {
         let (queue, stop) = (Queue::new(3, 100), Gate::new());
         queue.close();
         assert!(queue.room_for(1, 5, &stop).is_none(), "closed");
+    }
+
+    #[test]
+    fn a_worker_whose_thread_could_not_be_started_leaves_the_buffer_as_it_was() {
+        let queue = Queue::new(3, 100);
+        let worker = || {
+            let source = Source::new("test", crate::options::Options::new().style());
+            Arc::new(Control::new(&Arc::new(source), "test".to_owned()))
+        };
+        let take = || queue.take(1, Wait::Not).map(|received| received.map(|all| all.len()));
+        let (refused, running) = (worker(), worker());
+        queue.attach(&refused).unwrap();
+        queue.forget(&refused);
+        assert!(matches!(take(), Ok(Received::Timeout)), "no worker has fed it yet");
+        queue.attach(&running).unwrap();
+        queue.attach(&refused).unwrap();
+        queue.forget(&refused);
+        queue.detach(&running, None);
+        assert!(matches!(take(), Ok(Received::Closed)), "its only worker has ended");
     }
 }

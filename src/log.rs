@@ -63,7 +63,9 @@ static WANTED: AtomicU8 = AtomicU8::new(LogLevel::Off as u8);
 
 pub(crate) fn is_wanted(level: LogLevel) -> bool {
     level as u8 <= WANTED.load(Ordering::Relaxed)
-        || level.of_facade().is_some_and(|level| ::log::log_enabled!(target: TARGET, level))
+        || level.of_facade().is_some_and(|level| {
+            shielded(|| ::log::log_enabled!(target: TARGET, level)).unwrap_or(false)
+        })
 }
 
 pub(crate) fn write(level: LogLevel, worker: &str, text: Arguments<'_>) {
@@ -77,8 +79,8 @@ pub(crate) fn write(level: LogLevel, worker: &str, text: Arguments<'_>) {
 }
 
 /// A panic of the host's logger must not end a worker.
-fn shielded(call: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(AssertUnwindSafe(call));
+fn shielded<T>(call: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
 /// What is called with each line.
@@ -215,5 +217,32 @@ mod tests {
             panic!("it is not wanted")
         }
         line!(LogLevel::Error, "w", "{}", text());
+    }
+
+    thread_local! {
+        static PANICS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Wants nothing.
+    struct Logger;
+
+    impl ::log::Log for Logger {
+        fn enabled(&self, _: &::log::Metadata<'_>) -> bool {
+            assert!(!PANICS.get(), "this logger panics when it is asked what it wants");
+            false
+        }
+
+        fn log(&self, _: &::log::Record<'_>) {}
+
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn a_logger_that_panics_when_it_is_asked_what_it_wants_does_no_harm() {
+        ::log::set_logger(&Logger).unwrap();
+        ::log::set_max_level(::log::LevelFilter::Trace);
+        PANICS.set(true);
+        line!(LogLevel::Error, "w", "it is not wanted");
+        PANICS.set(false);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::panic::AssertUnwindSafe;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use crate::capi::error::ms_error;
 use crate::capi::status::{ms_status, status_of};
@@ -44,8 +44,8 @@ fn fallible<T>(
     };
     let status = status_of(failure.kind());
     // SAFETY: `error` is NULL or points to a place for a pointer, by the rules of the C API.
-    if let Some(place) = unsafe { error.as_mut() } {
-        *place = plain(ptr::null_mut(), || give(ms_error::new(failure)));
+    if let Some(place) = unsafe { Place::new(error) } {
+        place.put(plain(ptr::null_mut(), || give(ms_error::new(failure))));
     }
     Err(status)
 }
@@ -98,14 +98,44 @@ pub(crate) unsafe fn required<'a, T>(object: *const T, what: &str) -> Result<&'a
     unsafe { borrow(object) }.ok_or_else(|| missing(what))
 }
 
-/// A place for a result; NULL is the caller's mistake.
+/// As [`required`], for an object that is changed.
 ///
 /// # Safety
 ///
-/// `place` is NULL or points to writable memory for a `T` that nobody else uses now.
-pub(crate) unsafe fn output<'a, T>(place: *mut T, what: &str) -> Result<&'a mut T> {
+/// As for [`borrow`], and nobody else uses the object now.
+pub(crate) unsafe fn required_mut<'a, T>(object: *mut T, what: &str) -> Result<&'a mut T> {
     // SAFETY: as the caller says.
-    unsafe { place.as_mut() }.ok_or_else(|| missing(what))
+    unsafe { object.as_mut() }.ok_or_else(|| missing(what))
+}
+
+/// Where C wants a result. Nothing need have been written there before, so it is never referred to, only
+/// written.
+pub(crate) struct Place<T>(NonNull<T>);
+
+impl<T> Place<T> {
+    /// `None` for NULL.
+    ///
+    /// # Safety
+    ///
+    /// `place` is NULL or points to writable memory for a `T`, which nobody else uses as long as this lives.
+    pub(crate) unsafe fn new(place: *mut T) -> Option<Self> {
+        NonNull::new(place).map(Self)
+    }
+
+    /// As [`new`](Self::new), and NULL is the caller's mistake.
+    ///
+    /// # Safety
+    ///
+    /// As for [`new`](Self::new).
+    pub(crate) unsafe fn required(place: *mut T, what: &str) -> Result<Self> {
+        // SAFETY: as the caller says.
+        unsafe { Self::new(place) }.ok_or_else(|| missing(what))
+    }
+
+    pub(crate) fn put(self, value: T) {
+        // SAFETY: it is writable memory for a `T`, by the word of who made this.
+        unsafe { self.0.write(value) }
+    }
 }
 
 fn missing(what: &str) -> Error {
@@ -161,8 +191,8 @@ pub(crate) fn give_text(text: &str) -> Result<*mut c_char> {
 /// `length` is NULL or points to a place for a `usize`.
 pub(crate) unsafe fn lend_bytes(bytes: &[u8], length: *mut usize) -> *const u8 {
     // SAFETY: as the caller says.
-    if let Some(length) = unsafe { length.as_mut() } {
-        *length = bytes.len();
+    if let Some(length) = unsafe { Place::new(length) } {
+        length.put(bytes.len());
     }
     bytes.as_ptr()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::buffer::{Buffer, Received, Wait};
 use crate::capi::batch::ms_batch;
 use crate::capi::boundary::{
-    borrow, free, give, give_text, output, plain, pointer, required, status,
+    Place, borrow, free, give, give_text, plain, pointer, required, status,
 };
 use crate::capi::error::ms_error;
 use crate::capi::message::ms_message;
@@ -91,8 +91,9 @@ pub unsafe extern "C" fn ms_buffer_recv_message(
 ) -> ms_status {
     status(error, || {
         // SAFETY: each is NULL or valid, as the C API asks for.
-        let (buffer, place) =
-            unsafe { (required(buffer, "buffer")?, output(message, "the place for the message")?) };
+        let (buffer, place) = unsafe {
+            (required(buffer, "buffer")?, Place::required(message, "the place for the message")?)
+        };
         let received = buffer.buffer.queue().take(1, wait_of(timeout_ms))?;
         Ok(put(received, place, |mut pieces| ms_message {
             message: Message::of_piece(pieces.swap_remove(0)),
@@ -116,8 +117,9 @@ pub unsafe extern "C" fn ms_buffer_recv_batch(
 ) -> ms_status {
     status(error, || {
         // SAFETY: each is NULL or valid, as the C API asks for.
-        let (buffer, place) =
-            unsafe { (required(buffer, "buffer")?, output(batch, "the place for the batch")?) };
+        let (buffer, place) = unsafe {
+            (required(buffer, "buffer")?, Place::required(batch, "the place for the batch")?)
+        };
         if max == 0 {
             return Err(Error::argument("max is 0; a batch has at least one message"));
         }
@@ -126,10 +128,10 @@ pub unsafe extern "C" fn ms_buffer_recv_batch(
     })
 }
 
-fn put<T, U>(received: Received<T>, place: &mut *mut U, make: impl FnOnce(T) -> U) -> ms_status {
+fn put<T, U>(received: Received<T>, place: Place<*mut U>, make: impl FnOnce(T) -> U) -> ms_status {
     match received {
         Received::Some(value) => {
-            *place = give(make(value));
+            place.put(give(make(value)));
             MS_OK
         }
         Received::Timeout => MS_TIMEOUT,

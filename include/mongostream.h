@@ -19,7 +19,8 @@
  *  - timeout_ms is in milliseconds: below 0 waits for ever, 0 does not wait.
  *  - Every function may be called from any thread, except freeing a handle that is in use, and one
  *    ms_options or ms_batch from one thread at a time.
- *  - Nothing prints, exits the process, or unwinds into C.
+ *  - Nothing exits the process or unwinds into C. Nothing prints, unless the environment variable
+ *    MONGOSTREAM_LOG asks for it, see ms_log_set.
  *
  * Generated from the Rust sources in src/capi; change those, then run
  *     MONGOSTREAM_WRITE=1 cargo test --test generated
@@ -453,8 +454,12 @@ void ms_error_free(ms_error *error);
 
 /**
  * Sets the one callback of the process that gets every line up to max_level (MS_LOG_OFF: none), in
- * place of the one before. A NULL callback switches it off. Without a callback nothing is logged to
- * anywhere; no line holds credentials.
+ * place of the one before. A NULL callback switches it off. No line holds credentials.
+ *
+ * Without a callback nothing is logged, unless whoever runs the program asks for it: with the environment
+ * variable MONGOSTREAM_LOG=error, warn, info or debug the lines up to this level are written to standard
+ * error, and so is each error for which a call was given no place. The variable is read once, when the first
+ * worker is started or the first call fails.
  *
  * It returns after every running call of the callback before has ended: its user_data may be freed
  * then. So do not call it while you hold what the callback waits for.
@@ -587,8 +592,10 @@ void ms_buffer_free(ms_buffer *buffer);
  * the whole database; database NULL too: the whole deployment. options may be NULL: every default.
  * Nothing is kept of the arguments but a reference to the buffer's inside.
  *
- * Checks every argument and option now, connects on the worker's own thread; what goes wrong there
- * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
+ * Checks every argument and option now, and connects on the worker's own thread. What goes wrong there
+ * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure. If error is NULL too,
+ * the failure comes through the buffer: the next receive returns it, and then the buffer is closed unless
+ * another worker runs. So a program that ignores errors ends and does not wait for ever. The errors:
  * MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
  * checkpoint; MS_ERR_RESOURCE if the system gives no thread or descriptor, and
  * a later call may succeed; MS_ERR_FORKED.

@@ -300,6 +300,8 @@ struct State {
     messages: usize,
     bytes: usize,
     failures: usize,
+    /// Why the last start failed that nobody else was told of. Counted among the failures.
+    refusal: Option<Error>,
     waiting_consumers: usize,
     waiting_workers: usize,
     closed: bool,
@@ -419,6 +421,21 @@ impl Queue {
         self.unlock(state);
     }
 
+    /// A worker could not be started, and nobody else is told: the next receive is. It is as if a worker had
+    /// started and failed at once.
+    pub(crate) fn refuse(&self, failure: Error) {
+        // In a forked child the lock may be held for ever, and receiving fails too.
+        if self.origin.check().is_err() {
+            return;
+        }
+        let mut state = self.state();
+        state.started += 1;
+        if state.refusal.replace(failure).is_none() {
+            state.failures += 1;
+        }
+        self.unlock(state);
+    }
+
     /// Hands over all events, waiting for room as often as needed.
     pub(crate) fn push(&self, events: &Arc<Events>, stop: &Gate) -> Result<(), Stopped> {
         let mut at = 0;
@@ -515,6 +532,10 @@ impl Queue {
     }
 
     fn take_ready(&self, state: &mut State, max: usize) -> Option<Result<Vec<Piece>>> {
+        if let Some(refusal) = state.refusal.take() {
+            state.failures -= 1;
+            return Some(Err(refusal));
+        }
         let mut pieces = Vec::new();
         let mut left = max;
         while left > 0 {

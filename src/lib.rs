@@ -34,7 +34,9 @@
 //! last event it has read.
 //!
 //! Workers tell of all this through the [`log`](https://docs.rs/log) crate, target `mongostream`, each
-//! line with its worker's name and none with credentials. The crate prints nothing itself.
+//! line with its worker's name and none with credentials. Where a program has no logger, the environment
+//! variable `MONGOSTREAM_LOG` (`error`, `warn`, `info` or `debug`) makes them appear on standard error;
+//! otherwise the crate prints nothing.
 //!
 //! # Where to go on after a restart
 //!

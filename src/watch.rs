@@ -11,6 +11,7 @@ use crate::client::{Deployment, with_signals_blocked};
 use crate::cursor::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{ExtendedJson, Format};
+use crate::log;
 use crate::message::Source;
 use crate::namespaces::Namespaces;
 use crate::options::{
@@ -234,6 +235,7 @@ impl Watch {
     /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Resource`] if the
     /// system gives no thread or descriptor.
     pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
+        log::stderr::prepare();
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
@@ -281,6 +283,16 @@ impl Watch {
             .retriable());
         }
         Ok(Worker::new(control, checkpointer))
+    }
+
+    /// What an error of a start may call the worker, before anything is known to be right.
+    pub(crate) fn shown_name(&self) -> String {
+        let namespace = match (&self.database, &self.collection) {
+            (Some(database), Some(collection)) => format!("{database}.{collection}"),
+            (Some(database), None) => database.clone(),
+            (None, _) => "*".to_owned(),
+        };
+        self.options.name.clone().unwrap_or(namespace)
     }
 
     fn check_namespaces(&self) -> Result<Option<Namespaces>> {

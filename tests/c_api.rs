@@ -22,6 +22,9 @@ use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::Database;
 use serde_json::Value;
 
+/// Lets the library write its log to standard error.
+const LOG: &str = "MONGOSTREAM_LOG";
+
 /// How long one C program may run.
 const DEADLINE: Duration = Duration::from_secs(45);
 
@@ -205,6 +208,10 @@ fn start<A: AsRef<OsStr>>(source: &str, arguments: impl IntoIterator<Item = A>) 
 impl Running {
     fn of(name: &str, command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Only where a test sets it: else everything that a program writes there is a complaint.
+        if !command.get_envs().any(|(name, _)| name == LOG) {
+            command.env_remove(LOG);
+        }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let complaints = Complaints::of(child.stderr.take().unwrap());
@@ -423,6 +430,64 @@ fn a_bad_database_or_collection_is_an_error() {
 #[test]
 fn a_closed_buffer_takes_no_worker() {
     misuse("a_worker_for_a_closed_buffer");
+}
+
+#[test]
+fn a_start_that_fails_unheard_is_told_by_the_next_receive() {
+    misuse("a_start_that_fails_beside_a_worker");
+}
+
+/// Runs the shortest program; gives what it wrote to standard error.
+#[track_caller]
+fn shortest(uri: &str, log: Option<&str>) -> String {
+    let mut command = Command::new(compile("tests/c/shortest.c", &[]));
+    command.args([uri, "shop"]);
+    if let Some(log) = log {
+        command.env(LOG, log);
+    }
+    let ended = Running::of("shortest", &mut command).end();
+    assert!(ended.status.success() && ended.lines.is_empty(), "{}", ended.stderr);
+    ended.stderr
+}
+
+const UNREACHABLE: &str = "mongodb://somebody:hush@127.0.0.1:1/?serverSelectionTimeoutMS=100";
+
+#[test]
+fn the_shortest_program_ends_whatever_is_wrong_and_prints_nothing() {
+    for uri in ["nonsense", UNREACHABLE] {
+        assert_eq!(shortest(uri, None), "", "{uri}");
+        assert_eq!(shortest(uri, Some("")), "", "{uri}");
+        assert_eq!(shortest(uri, Some("off")), "", "{uri}");
+    }
+}
+
+#[test]
+fn the_log_goes_to_standard_error_where_the_environment_asks_for_it() {
+    let stderr = shortest("nonsense", Some("error"));
+    assert!(stderr.starts_with("mongostream: error: worker shop.c: cannot start: "), "{stderr}");
+    assert!(stderr.contains("nonsense") && stderr.lines().count() == 1, "{stderr}");
+    let stderr = shortest(UNREACHABLE, Some("error"));
+    assert!(stderr.starts_with("mongostream: error: worker shop.c: has failed: "), "{stderr}");
+    assert!(stderr.contains("127.0.0.1:1") && stderr.lines().count() == 1, "{stderr}");
+    let stderr = shortest(UNREACHABLE, Some("Debug"));
+    let opening = "mongostream: debug: worker shop.c: opening the stream from now\n";
+    assert!(stderr.starts_with(opening) && !stderr.contains("hush"), "{stderr}");
+}
+
+#[test]
+fn a_level_that_does_not_exist_is_one_line_in_the_log() {
+    let stderr = shortest(UNREACHABLE, Some("verbose"));
+    let expected = "mongostream: error: MONGOSTREAM_LOG=verbose is no level, so nothing is logged: \
+                    use error, warn, info or debug\n";
+    assert_eq!(stderr, expected);
+}
+
+#[test]
+fn a_callback_takes_the_place_of_standard_error() {
+    let place = Place::new("log");
+    let mut command = Command::new(compile("tests/c/log.c", &[]));
+    command.args([&*place.uri, place.database.name(), &place.since, "inside"]).env(LOG, "debug");
+    assert_eq!(Running::of("log", &mut command).succeed(), ["done"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::ptr::{self, NonNull};
 use crate::capi::error::ms_error;
 use crate::capi::status::{ms_status, status_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log;
 
 /// Runs a call that cannot fail in words; `otherwise` is for a panic.
 pub(crate) fn plain<T>(otherwise: T, call: impl FnOnce() -> T) -> T {
@@ -34,20 +35,31 @@ fn fallible<T>(
     error: *mut *mut ms_error,
     call: impl FnOnce() -> Result<T>,
 ) -> Result<T, ms_status> {
-    let failure = match std::panic::catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(failure)) => failure,
-        Err(_) => Error::new(
+    caught(call).map_err(|failure| {
+        let status = status_of(failure.kind());
+        if let Err(failure) = report(error, failure) {
+            plain((), || log::unheard(&failure));
+        }
+        status
+    })
+}
+
+/// Runs a call; a panic is an error like others.
+pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        Err(Error::new(
             ErrorKind::Panic,
             "a call into mongostream panicked; this is a bug in mongostream, please report it",
-        ),
-    };
-    let status = status_of(failure.kind());
+        ))
+    })
+}
+
+/// Gives an error to C; back again if C has no place for it.
+pub(crate) fn report(error: *mut *mut ms_error, failure: Error) -> Result<(), Error> {
     // SAFETY: `error` is NULL or points to a place for a pointer, by the rules of the C API.
-    if let Some(place) = unsafe { Place::new(error) } {
-        place.put(plain(ptr::null_mut(), || give(ms_error::new(failure))));
-    }
-    Err(status)
+    let Some(place) = (unsafe { Place::new(error) }) else { return Err(failure) };
+    place.put(plain(ptr::null_mut(), || give(ms_error::new(failure))));
+    Ok(())
 }
 
 /// Hands an object over to C.

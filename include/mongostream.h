@@ -513,6 +513,17 @@ ms_buffer *ms_buffer_new(size_t capacity);
 ms_buffer *ms_buffer_new_with(size_t capacity, size_t max_bytes);
 
 /**
+ * Ends every wait of this process, now and from now on: every buffer is closed, and so is each that is made
+ * later. Never waits.
+ *
+ * It is called by itself at exit, before what was registered with atexit before the first buffer was made. A
+ * host that waits for its threads earlier calls it where it learns that it ends: in Node for instance in
+ * process.on("exit"), because process.exit first waits for threads which may be receiving. Not called by
+ * quick_exit and _exit. In a child of fork it concerns the child's own buffers.
+ */
+void ms_shutdown(void);
+
+/**
  * Waits for the next message and returns its JSON: the simple path. The message counts as acked when
  * it is returned. Yours: release it with ms_string_free.
  *

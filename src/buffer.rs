@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit;
 use crate::fork::Origin;
 use crate::gate::Gate;
 use crate::message::{Batch, Events, Message, Piece};
@@ -89,7 +90,9 @@ impl Buffer {
     /// A buffer for up to `capacity` messages and `max_bytes` bytes of change events (BSON),
     /// whichever is reached first. One event that is larger than `max_bytes` still passes, alone.
     pub fn with_max_bytes(capacity: usize, max_bytes: usize) -> Self {
-        Self { owner: Arc::new(Owner(Arc::new(Queue::new(capacity, max_bytes)))) }
+        let queue = Arc::new(Queue::new(capacity, max_bytes));
+        exit::register(&queue);
+        Self { owner: Arc::new(Owner(queue)) }
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
@@ -590,7 +593,7 @@ impl Queue {
         }
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         let workers = {
             let mut state = self.state();
             state.closed = true;

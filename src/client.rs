@@ -17,10 +17,11 @@ use mongodb::options::{
 };
 #[cfg(unix)]
 use tokio::io::AsyncWrite;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit;
 use crate::fork::Origin;
 use crate::servers::Servers;
 use crate::uri::Uri;
@@ -30,10 +31,16 @@ struct Io {
     origin: Origin,
 }
 
+static IO: OnceLock<Io> = OnceLock::new();
+
+/// Whether this process has its thread for network I/O.
+pub(crate) fn has_io() -> bool {
+    IO.get().is_some_and(|io| io.origin.is_here())
+}
+
 /// The runtime that drives every connection of the process. It is never shut down: a dropped cursor
 /// still sends its killCursors. What could not be started is tried again by the next caller.
 fn runtime() -> Result<&'static Runtime> {
-    static IO: OnceLock<Io> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
     if IO.get().is_none() {
         let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,8 +81,10 @@ fn start_runtime() -> io::Result<Arc<Runtime>> {
             // The caller waits for it.
             let _ = sender.send(Ok(()));
             loop {
-                tokio::time::sleep(Lookups::STEP).await;
-                lookups.keep().await;
+                tokio::select! {
+                    () = tokio::time::sleep(Lookups::STEP) => lookups.keep().await,
+                    () = exit::closing() => {}
+                }
             }
         });
     };
@@ -329,8 +338,17 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        // The client's own clean-up needs a runtime to run on.
-        let _guard = self.runtime.enter();
-        self.client.take();
+        let client = self.client.take();
+        match Handle::try_current() {
+            // At exit, in what a host has registered with atexit: this thread can enter no runtime any more.
+            Err(error) if error.is_thread_local_destroyed() => {
+                drop(self.runtime.spawn(async move { drop(client) }));
+            }
+            // The client's own clean-up needs a runtime to run on.
+            _ => {
+                let _guard = self.runtime.enter();
+                drop(client);
+            }
+        }
     }
 }

@@ -58,6 +58,7 @@ mod cursor;
 mod element;
 mod error;
 mod event;
+mod exit;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod feed;
@@ -98,6 +99,7 @@ struct ComingFrom;
 pub use crate::buffer::{Buffer, Iter, Received};
 pub use crate::checkpoint::{CheckpointStore, CollectionCheckpoint, FileCheckpoint, StoreError};
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::exit::shutdown;
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{

@@ -689,6 +689,33 @@ fn fork_before_the_first_use_is_harmless() {
 }
 
 #[track_caller]
+fn exit(way: &str) -> Vec<String> {
+    let place = Place::with_inserts("exit", 30);
+    place.start("tests/c/exit.c", &[way]).succeed()
+}
+
+#[test]
+fn every_wait_ends_at_exit() {
+    assert_eq!(exit("with_a_worker"), ["done", "joined"]);
+    assert_eq!(exit("without_a_worker"), ["done", "joined"]);
+}
+
+#[test]
+fn exit_in_a_signal_handler_ends_the_process_whatever_it_interrupts() {
+    assert_eq!(exit("in_a_signal_handler"), ["done"]);
+}
+
+#[test]
+fn a_host_that_joins_its_threads_before_exit_can_end_their_waits() {
+    assert_eq!(exit("asked"), ["done", "joined"]);
+}
+
+#[test]
+fn the_exit_of_a_child_of_fork_ends_its_own_waits_and_not_its_parents() {
+    assert_eq!(exit("in_a_child"), ["joined", "done", "joined"]);
+}
+
+#[track_caller]
 fn log(way: &str) {
     assert_eq!(Place::new("log").start("tests/c/log.c", &[way]).succeed(), ["done"]);
 }

@@ -238,3 +238,15 @@ pub(crate) fn on_fork(handler: extern "C" fn()) -> bool {
 pub(crate) fn on_fork(_handler: extern "C" fn()) -> bool {
     false
 }
+
+/// `handler` runs when the process exits: whether the system has taken it.
+#[cfg(unix)]
+pub(crate) fn on_exit(handler: extern "C" fn()) -> bool {
+    // SAFETY: the handler is a function of this library, which is never unloaded.
+    unsafe { libc::atexit(handler) == 0 }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn on_exit(_handler: extern "C" fn()) -> bool {
+    true
+}

@@ -2,17 +2,19 @@
 
 use std::ffi::{c_char, c_int};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Received, Wait};
 use crate::capi::batch::ms_batch;
 use crate::capi::boundary::{
-    Place, borrow, free, give, give_text, plain, pointer, required, status,
+    Place, borrow, free, give, give_text, on_exit, plain, pointer, required, status,
 };
 use crate::capi::error::ms_error;
 use crate::capi::message::ms_message;
 use crate::capi::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
 use crate::error::Error;
+use crate::exit;
 use crate::message::{Batch, Message};
 
 /// A bounded queue of messages: any number of workers in, any number of consumers out, from any
@@ -44,8 +46,34 @@ pub extern "C" fn ms_buffer_new_with(capacity: usize, max_bytes: usize) -> *mut 
         if capacity == 0 || max_bytes == 0 {
             return ptr::null_mut();
         }
+        close_at_exit();
         give(ms_buffer { buffer: Buffer::with_max_bytes(capacity, max_bytes) })
     })
+}
+
+/// A host of C's may join its threads in what it has registered with atexit, which runs after what is
+/// registered later.
+fn close_at_exit() {
+    extern "C" fn close() {
+        plain((), exit::at_exit);
+    }
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.swap(true, Ordering::Relaxed) && !on_exit(close) {
+        // With the next buffer it may succeed.
+        REGISTERED.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Ends every wait of this process, now and from now on: every buffer is closed, and so is each that is made
+/// later. Never waits.
+///
+/// It is called by itself at exit, before what was registered with atexit before the first buffer was made. A
+/// host that waits for its threads earlier calls it where it learns that it ends: in Node for instance in
+/// process.on("exit"), because process.exit first waits for threads which may be receiving. Not called by
+/// quick_exit and _exit. In a child of fork it concerns the child's own buffers.
+#[unsafe(no_mangle)]
+pub extern "C" fn ms_shutdown() {
+    plain((), exit::shutdown);
 }
 
 /// Waits for the next message and returns its JSON: the simple path. The message counts as acked when

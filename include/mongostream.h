@@ -3,9 +3,17 @@
  *
  *     MongoDB ──cursor──▶ worker (thread) ──▶ buffer (bounded) ──recv──▶ your code
  *
+ *     ms_error *error = NULL;
  *     ms_buffer *buffer = ms_buffer_new(1024);
- *     ms_worker *worker = ms_worker_start("mongodb://localhost:27017", "shop", "orders", buffer, NULL, NULL);
- *     for (char *json; (json = ms_buffer_recv(buffer, NULL)); ms_string_free(json)) puts(json);
+ *     ms_worker *worker = ms_worker_start("mongodb://localhost:27017", "shop", "orders", buffer, NULL, &error);
+ *     ms_message *message;
+ *     if (worker != NULL && ms_worker_wait_ready(worker, -1, &error) == MS_OK)
+ *         while (ms_buffer_recv_message(buffer, -1, &message, &error) == MS_OK) {
+ *             puts(ms_message_json(message, NULL));
+ *             ms_message_ack(message);
+ *             ms_message_free(message);
+ *         }
+ *     if (error != NULL) fprintf(stderr, "%s\n", ms_error_message(error));
  *
  * Rules for every function:
  *  - What is returned or written as "T *" is yours, release it with ms_T_free (text: ms_string_free).
@@ -21,6 +29,8 @@
  *    ms_options or ms_batch from one thread at a time.
  *  - Nothing exits the process or unwinds into C. Nothing prints, unless the environment variable
  *    MONGOSTREAM_LOG asks for it, see ms_log_set.
+ *  - With glibc the process may keep up to 32 MiB of free memory, unless you have set M_MMAP_THRESHOLD or
+ *    M_TRIM_THRESHOLD: see "What it does to your process" in README.md.
  *
  * Generated from the Rust sources in src/capi; change those, then run
  *     MONGOSTREAM_WRITE=1 cargo test --test generated
@@ -235,6 +245,10 @@ typedef struct ms_error ms_error;
 /**
  * One change event. It outlives its buffer and its worker, and may be read and acked from several
  * threads at once. Texts are made when they are first asked for.
+ *
+ * Messages share the memory of the server's reply that they came with, so one that you keep keeps up to 4 MiB of
+ * others alive (of larger replies 1 MiB; an event that is larger than that keeps only itself). If you keep
+ * messages for long, copy what you need and free them; the text of ms_buffer_recv is such a copy.
  */
 typedef struct ms_message ms_message;
 
@@ -524,8 +538,11 @@ ms_buffer *ms_buffer_new_with(size_t capacity, size_t max_bytes);
 void ms_shutdown(void);
 
 /**
- * Waits for the next message and returns its JSON: the simple path. The message counts as acked when
- * it is returned. Yours: release it with ms_string_free.
+ * Receives the next message as JSON and acks it before you have used it: if your program crashes then, a
+ * checkpoint does not bring it back (at most once). Where no message may be lost, use ms_buffer_recv_message,
+ * and ms_message_ack when you are done with the message.
+ *
+ * Waits for as long as it takes. Yours: release the text with ms_string_free.
  *
  * NULL without an error: the buffer is drained, and closed or without a running worker. NULL with an
  * error: a worker failed, which ms_error_worker names, and receiving may go on; or the mistake is
@@ -540,7 +557,9 @@ char *ms_buffer_recv(ms_buffer *buffer,
 void ms_string_free(char *text);
 
 /**
- * Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all).
+ * Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all). It counts
+ * as done when you ack it with ms_message_ack: after a restart a worker with a checkpoint continues with the
+ * first message that was not acked.
  *
  * MS_OK: *message is yours, release it with ms_message_free. MS_TIMEOUT. MS_CLOSED: the buffer is
  * drained, and closed or without a running worker. An error as for ms_buffer_recv.

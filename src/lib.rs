@@ -43,7 +43,23 @@
 //! A consumer says with [`Message::ack`] that it is done with a message. [`Worker::resume_token`] is
 //! the point up to which everything is acknowledged; a worker that is started there
 //! ([`Start::StartAfter`]) skips nothing. With a checkpoint ([`Watch::checkpoint`]) a worker keeps that
-//! point durably and goes on there by itself.
+//! point durably and goes on there by itself. Ack a message after you have used it: what was acked does not come
+//! again.
+//!
+//! ```no_run
+//! use mongostream::{Buffer, FileCheckpoint, Worker};
+//!
+//! let buffer = Buffer::new(1024);
+//! let watch = Worker::watch("mongodb://localhost:27017").database("shop").collection("orders");
+//! let worker = watch.checkpoint(FileCheckpoint::new("orders.token")).spawn(&buffer)?;
+//! worker.wait_ready()?; // from here on every change will be delivered
+//! for message in &buffer {
+//!     let message = message?;
+//!     println!("{}", message.json()); // your work
+//!     message.ack(); // done: it does not come again
+//! }
+//! # Ok::<(), mongostream::Error>(())
+//! ```
 //!
 //! # The way of an event through the code
 //!

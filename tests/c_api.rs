@@ -715,6 +715,63 @@ fn the_exit_of_a_child_of_fork_ends_its_own_waits_and_not_its_parents() {
     assert_eq!(exit("in_a_child"), ["joined", "done", "joined"]);
 }
 
+#[test]
+fn large_blocks_are_mapped_as_the_host_says_if_it_says_so() {
+    let place = Place::new("heap");
+    let text = "x".repeat(1_000_000);
+    let documents: Vec<_> = (0..3).map(|id| doc! { "_id": id, "text": &text }).collect();
+    place.run(doc! { "insert": "c", "documents": documents });
+    let arguments = |way| [&*place.uri, place.database.name(), &place.since, way];
+    let run = |way, tunables: &str| {
+        let mut command = Command::new(compile("tests/c/heap.c", &[]));
+        command.args(arguments(way)).env("GLIBC_TUNABLES", tunables);
+        Running::of("heap", &mut command).succeed().concat()
+    };
+    assert_eq!(run("default", ""), "kept");
+    assert_eq!(run("own", ""), "mapped");
+    assert_eq!(run("default", "glibc.malloc.mmap_threshold=131072"), "mapped");
+}
+
+/// The program that the README shows, with this checkpoint.
+fn program_of_the_readme(place: &Place, directory: &Path) -> Running {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks = text.split("```c\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let code = blocks.into_iter().find(|code| code.contains("#include")).expect("a whole program");
+    let source = directory.join("readme.c");
+    std::fs::write(&source, code).unwrap();
+    let program = compile(source.to_str().unwrap(), &[]);
+    let mut command = Command::new(program);
+    command.args([&*place.uri, place.database.name(), "c"]).current_dir(directory);
+    let program = Running::of("readme", &mut command);
+    program.wait_for_stderr("ready");
+    program
+}
+
+#[test]
+fn the_readmes_program_loses_nothing_when_it_is_killed() {
+    let place = Place::new("readme");
+    let directory = scratch().join("readme");
+    std::fs::create_dir_all(&directory).unwrap();
+    let mut next = 0;
+    for round in 0..3 {
+        let mut program = program_of_the_readme(&place, &directory);
+        place.insert(10 * round..10 * round + 10);
+        // What was not saved before the kill comes again.
+        loop {
+            let id = id(&json(&program.line()));
+            assert!(id <= next, "{next} is missing");
+            next = next.max(id + 1);
+            if next == i64::from(10 * round + 10) {
+                break;
+            }
+        }
+    }
+    let mut refused = Command::new(compile(directory.join("readme.c").to_str().unwrap(), &[]));
+    let ended = Running::of("readme", refused.arg("nonsense").current_dir(&directory)).end();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("nonsense"), "{}", ended.stderr);
+}
+
 #[track_caller]
 fn log(way: &str) {
     assert_eq!(Place::new("log").start("tests/c/log.c", &[way]).succeed(), ["done"]);

@@ -76,8 +76,11 @@ pub extern "C" fn ms_shutdown() {
     plain((), exit::shutdown);
 }
 
-/// Waits for the next message and returns its JSON: the simple path. The message counts as acked when
-/// it is returned. Yours: release it with ms_string_free.
+/// Receives the next message as JSON and acks it before you have used it: if your program crashes then, a
+/// checkpoint does not bring it back (at most once). Where no message may be lost, use ms_buffer_recv_message,
+/// and ms_message_ack when you are done with the message.
+///
+/// Waits for as long as it takes. Yours: release the text with ms_string_free.
 ///
 /// NULL without an error: the buffer is drained, and closed or without a running worker. NULL with an
 /// error: a worker failed, which ms_error_worker names, and receiving may go on; or the mistake is
@@ -106,7 +109,9 @@ pub unsafe extern "C" fn ms_string_free(text: *mut c_char) {
     unsafe { libc::free(text.cast()) }
 }
 
-/// Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all).
+/// Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all). It counts
+/// as done when you ack it with ms_message_ack: after a restart a worker with a checkpoint continues with the
+/// first message that was not acked.
 ///
 /// MS_OK: *message is yours, release it with ms_message_free. MS_TIMEOUT. MS_CLOSED: the buffer is
 /// drained, and closed or without a running worker. An error as for ms_buffer_recv.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bson::doc;
+use crossbeam_channel::{Sender, bounded};
 use mongodb::Client;
 use mongodb::error::Result as DriverResult;
 use mongodb::event::EventHandler;
@@ -62,36 +63,43 @@ fn runtime() -> Result<&'static Runtime> {
 /// a heap of its own and wakeups between the two. We make it ourselves, because tokio panics where the
 /// system refuses it one.
 fn start_runtime() -> io::Result<Arc<Runtime>> {
+    let (sender, started) = bounded(1);
+    let builder = std::thread::Builder::new().name("mongostream-io".to_owned());
+    with_signals_blocked(|| builder.spawn(move || drive_runtime(&sender)))?;
+    started.recv().unwrap_or_else(|_| Err(io::Error::other("the thread has ended")))
+}
+
+/// What that thread does. It also makes the runtime, since one that is given up must not be dropped on a thread
+/// of the host's that is inside another one.
+fn drive_runtime(started: &Sender<io::Result<Arc<Runtime>>>) {
+    // Whoever started the thread waits for the answer, so none is lost.
+    let runtime = match build_runtime() {
+        Ok(runtime) => Arc::new(runtime),
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    runtime.block_on(async {
+        let mut lookups = match Lookups::start().await {
+            Ok(lookups) => lookups,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let _ = started.send(Ok(Arc::clone(&runtime)));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Lookups::STEP) => lookups.keep().await,
+                () = exit::closing() => {}
+            }
+        }
+    });
+}
+
+fn build_runtime() -> io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.thread_name("mongostream-dns").thread_keep_alive(Lookups::KEPT).enable_all();
     let room = room_for_descriptors()?;
     // They are free again, and very likely still when tokio takes as many.
     drop(room);
     let built = std::panic::catch_unwind(AssertUnwindSafe(|| builder.build()));
-    let built = built.map_err(|_| io::Error::other("no descriptor"))?;
-    let runtime = Arc::new(built?);
-    let (sender, started) = crossbeam_channel::bounded(1);
-    let driven = Arc::clone(&runtime);
-    let drive = move || {
-        driven.block_on(async {
-            let mut lookups = match Lookups::start().await {
-                Ok(lookups) => lookups,
-                Err(error) => return drop(sender.send(Err(error))),
-            };
-            // The caller waits for it.
-            let _ = sender.send(Ok(()));
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(Lookups::STEP) => lookups.keep().await,
-                    () = exit::closing() => {}
-                }
-            }
-        });
-    };
-    let builder = std::thread::Builder::new().name("mongostream-io".to_owned());
-    with_signals_blocked(|| builder.spawn(drive))?;
-    started.recv().unwrap_or_else(|_| Err(io::Error::other("the thread has ended")))?;
-    Ok(runtime)
+    built.unwrap_or_else(|_| Err(io::Error::other("no descriptor")))
 }
 
 /// As many descriptors as a runtime takes. tokio panics where the system refuses it some of them.
@@ -230,7 +238,7 @@ impl Deployment {
         if let HostInfo::DnsRecord(_) = self.uri.parsed().host_info {
             return Ok(());
         }
-        let (sender, made) = crossbeam_channel::bounded(1);
+        let (sender, made) = bounded(1);
         let deployment = Arc::clone(self);
         // Not `block_on`: the caller may be inside a runtime of its own, which forbids that.
         self.runtime.spawn(async move {

@@ -42,8 +42,8 @@ pub const MS_WORKER_FAILED: ms_worker_state = 4;
 /// the failure comes through the buffer: the next receive returns it, and then the buffer is closed unless
 /// another worker runs. So a program that ignores errors ends and does not wait for ever. The errors:
 /// MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
-/// checkpoint; MS_ERR_RESOURCE if the system gives no thread or descriptor, and
-/// a later call may succeed; MS_ERR_FORKED.
+/// checkpoint; MS_ERR_RESOURCE if the system gives no thread or descriptor, and a later call may succeed;
+/// MS_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_worker_start(
     uri: *const c_char,

@@ -3,9 +3,17 @@
  *
  *     MongoDB ──cursor──▶ worker (thread) ──▶ buffer (bounded) ──recv──▶ your code
  *
+ *     ms_error *error = NULL;
  *     ms_buffer *buffer = ms_buffer_new(1024);
- *     ms_worker *worker = ms_worker_start("mongodb://localhost:27017", "shop", "orders", buffer, NULL, NULL);
- *     for (char *json; (json = ms_buffer_recv(buffer, NULL)); ms_string_free(json)) puts(json);
+ *     ms_worker *worker = ms_worker_start("mongodb://localhost:27017", "shop", "orders", buffer, NULL, &error);
+ *     ms_message *message;
+ *     if (worker != NULL && ms_worker_wait_ready(worker, -1, &error) == MS_OK)
+ *         while (ms_buffer_recv_message(buffer, -1, &message, &error) == MS_OK) {
+ *             puts(ms_message_json(message, NULL));
+ *             ms_message_ack(message);
+ *             ms_message_free(message);
+ *         }
+ *     if (error != NULL) fprintf(stderr, "%s\n", ms_error_message(error));
  *
  * Rules for every function:
  *  - What is returned or written as "T *" is yours, release it with ms_T_free (text: ms_string_free).
@@ -19,7 +27,10 @@
  *  - timeout_ms is in milliseconds: below 0 waits for ever, 0 does not wait.
  *  - Every function may be called from any thread, except freeing a handle that is in use, and one
  *    ms_options or ms_batch from one thread at a time.
- *  - Nothing prints, exits the process, or unwinds into C.
+ *  - Nothing exits the process or unwinds into C. Nothing prints, unless the environment variable
+ *    MONGOSTREAM_LOG asks for it, see ms_log_set.
+ *  - With glibc the process may keep up to 32 MiB of free memory, unless you have set M_MMAP_THRESHOLD or
+ *    M_TRIM_THRESHOLD: see "What it does to your process" in README.md.
  *
  * Generated from the Rust sources in src/capi; change those, then run
  *     MONGOSTREAM_WRITE=1 cargo test --test generated
@@ -240,6 +251,10 @@ typedef struct ms_error ms_error;
 /**
  * One change event. It outlives its buffer and its worker, and may be read and acked from several
  * threads at once. Texts are made when they are first asked for.
+ *
+ * Messages share the memory of the server's reply that they came with, so one that you keep keeps up to 4 MiB of
+ * others alive (of larger replies 1 MiB; an event that is larger than that keeps only itself). If you keep
+ * messages for long, copy what you need and free them; the text of ms_buffer_recv is such a copy.
  */
 typedef struct ms_message ms_message;
 
@@ -459,8 +474,12 @@ void ms_error_free(ms_error *error);
 
 /**
  * Sets the one callback of the process that gets every line up to max_level (MS_LOG_OFF: none), in
- * place of the one before. A NULL callback switches it off. Without a callback nothing is logged to
- * anywhere; no line holds credentials.
+ * place of the one before. A NULL callback switches it off. No line holds credentials.
+ *
+ * Without a callback nothing is logged, unless whoever runs the program asks for it: with the environment
+ * variable MONGOSTREAM_LOG=error, warn, info or debug the lines up to this level are written to standard
+ * error, and so is each error for which a call was given no place. The variable is read once, when the first
+ * worker is started or the first call fails.
  *
  * It returns after every running call of the callback before has ended: its user_data may be freed
  * then. So do not call it while you hold what the callback waits for.
@@ -514,8 +533,22 @@ ms_buffer *ms_buffer_new(size_t capacity);
 ms_buffer *ms_buffer_new_with(size_t capacity, size_t max_bytes);
 
 /**
- * Waits for the next message and returns its JSON: the simple path. The message counts as acked when
- * it is returned. Yours: release it with ms_string_free.
+ * Ends every wait of this process, now and from now on: every buffer is closed, and so is each that is made
+ * later. Never waits.
+ *
+ * It is called by itself at exit, before what was registered with atexit before the first buffer was made. A
+ * host that waits for its threads earlier calls it where it learns that it ends: in Node for instance in
+ * process.on("exit"), because process.exit first waits for threads which may be receiving. Not called by
+ * quick_exit and _exit. In a child of fork it concerns the child's own buffers.
+ */
+void ms_shutdown(void);
+
+/**
+ * Receives the next message as JSON and acks it before you have used it: if your program crashes then, a
+ * checkpoint does not bring it back (at most once). Where no message may be lost, use ms_buffer_recv_message,
+ * and ms_message_ack when you are done with the message.
+ *
+ * Waits for as long as it takes. Yours: release the text with ms_string_free.
  *
  * NULL without an error: the buffer is drained, and closed or without a running worker. NULL with an
  * error: a worker failed, which ms_error_worker names, and receiving may go on; or the mistake is
@@ -530,7 +563,9 @@ char *ms_buffer_recv(ms_buffer *buffer,
 void ms_string_free(char *text);
 
 /**
- * Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all).
+ * Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all). It counts
+ * as done when you ack it with ms_message_ack: after a restart a worker with a checkpoint continues with the
+ * first message that was not acked.
  *
  * MS_OK: *message is yours, release it with ms_message_free. MS_TIMEOUT. MS_CLOSED: the buffer is
  * drained, and closed or without a running worker. An error as for ms_buffer_recv.
@@ -593,10 +628,13 @@ void ms_buffer_free(ms_buffer *buffer);
  * the whole database; database NULL too: the whole deployment. options may be NULL: every default.
  * Nothing is kept of the arguments but a reference to the buffer's inside.
  *
- * Checks every argument and option now, connects on the worker's own thread; what goes wrong there
- * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
+ * Checks every argument and option now, and connects on the worker's own thread. What goes wrong there
+ * comes through the buffer. Yours: release it with ms_worker_free. NULL on failure. If error is NULL too,
+ * the failure comes through the buffer: the next receive returns it, and then the buffer is closed unless
+ * another worker runs. So a program that ignores errors ends and does not wait for ever. The errors:
  * MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
- * checkpoint; MS_ERR_CHECKPOINT if its file cannot be used; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
+ * checkpoint; MS_ERR_RESOURCE if the system gives no thread or descriptor, and a later call may succeed;
+ * MS_ERR_FORKED.
  */
 ms_worker *ms_worker_start(const char *uri,
                            const char *database,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit;
 use crate::fork::Origin;
 use crate::gate::Gate;
 use crate::message::{Batch, Events, Message, Piece};
@@ -89,7 +90,9 @@ impl Buffer {
     /// A buffer for up to `capacity` messages and `max_bytes` bytes of change events (BSON),
     /// whichever is reached first. One event that is larger than `max_bytes` still passes, alone.
     pub fn with_max_bytes(capacity: usize, max_bytes: usize) -> Self {
-        Self { owner: Arc::new(Owner(Arc::new(Queue::new(capacity, max_bytes)))) }
+        let queue = Arc::new(Queue::new(capacity, max_bytes));
+        exit::register(&queue);
+        Self { owner: Arc::new(Owner(queue)) }
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
@@ -300,10 +303,13 @@ struct State {
     messages: usize,
     bytes: usize,
     failures: usize,
+    /// Why the last start failed that nobody else was told of. Counted among the failures.
+    refusal: Option<Error>,
     waiting_consumers: usize,
     waiting_workers: usize,
     closed: bool,
-    fed: bool,
+    /// How many workers were started, or failed to.
+    started: usize,
     running: Vec<Arc<Control>>,
     /// Workers that are kept for the statistics, in the order of their ends.
     ended: Vec<Arc<Control>>,
@@ -329,7 +335,7 @@ impl State {
     }
 
     fn is_ending(&self) -> bool {
-        self.closed || (self.fed && self.running.is_empty())
+        self.closed || (self.started > 0 && self.running.is_empty())
     }
 
     /// Brings `waited` up to now; to be called before `waiting_workers` changes.
@@ -391,7 +397,7 @@ impl Queue {
         }
         state.forget_ended();
         state.running.push(Arc::clone(worker));
-        state.fed = true;
+        state.started += 1;
         self.unlock(state);
         Ok(())
     }
@@ -410,10 +416,26 @@ impl Queue {
         self.unlock(state);
     }
 
-    /// Takes [`attach`](Self::attach) back: the worker's thread could not be started.
+    /// Takes [`attach`](Self::attach) back, as if it had never been: the worker's thread could not be started.
     pub(crate) fn forget(&self, worker: &Arc<Control>) {
         let mut state = self.state();
         state.leave(worker);
+        state.started -= 1;
+        self.unlock(state);
+    }
+
+    /// A worker could not be started, and nobody else is told: the next receive is. It is as if a worker had
+    /// started and failed at once.
+    pub(crate) fn refuse(&self, failure: Error) {
+        // In a forked child the lock may be held for ever, and receiving fails too.
+        if self.origin.check().is_err() {
+            return;
+        }
+        let mut state = self.state();
+        state.started += 1;
+        if state.refusal.replace(failure).is_none() {
+            state.failures += 1;
+        }
         self.unlock(state);
     }
 
@@ -513,6 +535,10 @@ impl Queue {
     }
 
     fn take_ready(&self, state: &mut State, max: usize) -> Option<Result<Vec<Piece>>> {
+        if let Some(refusal) = state.refusal.take() {
+            state.failures -= 1;
+            return Some(Err(refusal));
+        }
         let mut pieces = Vec::new();
         let mut left = max;
         while left > 0 {
@@ -567,7 +593,7 @@ impl Queue {
         }
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         let workers = {
             let mut state = self.state();
             state.closed = true;
@@ -643,6 +669,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Source;
 
     #[test]
     fn there_is_room_only_for_what_may_be_pushed_now() {
@@ -666,5 +693,24 @@ mod tests {
         let (queue, stop) = (Queue::new(3, 100), Gate::new());
         queue.close();
         assert!(queue.room_for(1, 5, &stop).is_none(), "closed");
+    }
+
+    #[test]
+    fn a_worker_whose_thread_could_not_be_started_leaves_the_buffer_as_it_was() {
+        let queue = Queue::new(3, 100);
+        let worker = || {
+            let source = Source::new("test", crate::options::Options::new().style());
+            Arc::new(Control::new(&Arc::new(source), "test".to_owned()))
+        };
+        let take = || queue.take(1, Wait::Not).map(|received| received.map(|all| all.len()));
+        let (refused, running) = (worker(), worker());
+        queue.attach(&refused).unwrap();
+        queue.forget(&refused);
+        assert!(matches!(take(), Ok(Received::Timeout)), "no worker has fed it yet");
+        queue.attach(&running).unwrap();
+        queue.attach(&refused).unwrap();
+        queue.forget(&refused);
+        queue.detach(&running, None);
+        assert!(matches!(take(), Ok(Received::Closed)), "its only worker has ended");
     }
 }

@@ -1,68 +1,208 @@
 //! One driver client a URI, shared by its workers, and the threads that carry its input and output.
 
 use std::collections::HashMap;
+use std::io;
+use std::panic::AssertUnwindSafe;
+#[cfg(unix)]
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bson::doc;
+use crossbeam_channel::{Sender, bounded};
 use mongodb::Client;
 use mongodb::error::Result as DriverResult;
 use mongodb::event::EventHandler;
 use mongodb::options::{
     ClientOptions, DriverInfo, HostInfo, ReadPreference, SelectionCriteria, ServerAddress,
 };
-use tokio::runtime::Runtime;
+#[cfg(unix)]
+use tokio::io::AsyncWrite;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit;
 use crate::fork::Origin;
 use crate::servers::{ServerFacts, Servers};
 use crate::uri::Uri;
 
 struct Io {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     origin: Origin,
 }
 
+static IO: OnceLock<Io> = OnceLock::new();
+
+/// Whether this process has its thread for network I/O.
+pub(crate) fn has_io() -> bool {
+    IO.get().is_some_and(|io| io.origin.is_here())
+}
+
 /// The runtime that drives every connection of the process. It is never shut down: a dropped cursor
-/// still sends its killCursors.
+/// still sends its killCursors. What could not be started is tried again by the next caller.
 fn runtime() -> Result<&'static Runtime> {
-    static IO: OnceLock<Result<Io>> = OnceLock::new();
-    let io = IO.get_or_init(|| {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        // One is enough: it only moves bytes, at many times the speed of a server, and a second one
-        // costs a heap of its own and wakeups between the two.
-        builder.worker_threads(1).thread_name("mongostream-io").enable_all();
-        let runtime = with_signals_blocked(|| builder.build()).map_err(|error| {
-            Error::new(
-                ErrorKind::Resource,
-                format!("cannot start the threads for network I/O: {error}"),
-            )
-            .retriable()
-        })?;
-        Ok(Io { runtime, origin: Origin::here() })
-    });
-    let io = io.as_ref().map_err(Clone::clone)?;
+    static STARTING: Mutex<()> = Mutex::new(());
+    if IO.get().is_none() {
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        if IO.get().is_none() {
+            let runtime = start_runtime().map_err(|error| {
+                let text = format!("cannot start the threads for network I/O: {error}");
+                Error::new(ErrorKind::Resource, text).retriable()
+            })?;
+            // Cannot be set already: the lock is held.
+            let _ = IO.set(Io { runtime, origin: Origin::here() });
+        }
+    }
+    let io = IO.get().ok_or_else(|| Error::new(ErrorKind::State, "there is no network I/O"))?;
     io.origin.check()?;
     Ok(&io.runtime)
 }
 
-/// Starts threads in which every signal is blocked: signals are the host program's, and a thread
-/// inherits its mask from the one that starts it.
+/// One thread is enough: it only moves bytes, at many times the speed of a server, and a second one costs
+/// a heap of its own and wakeups between the two. We make it ourselves, because tokio panics where the
+/// system refuses it one.
+fn start_runtime() -> io::Result<Arc<Runtime>> {
+    let (sender, started) = bounded(1);
+    let builder = std::thread::Builder::new().name("mongostream-io".to_owned());
+    with_signals_blocked(|| builder.spawn(move || drive_runtime(&sender)))?;
+    started.recv().unwrap_or_else(|_| Err(io::Error::other("the thread has ended")))
+}
+
+/// What that thread does. It also makes the runtime, since one that is given up must not be dropped on a thread
+/// of the host's that is inside another one.
+fn drive_runtime(started: &Sender<io::Result<Arc<Runtime>>>) {
+    // Whoever started the thread waits for the answer, so none is lost.
+    let runtime = match build_runtime() {
+        Ok(runtime) => Arc::new(runtime),
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    runtime.block_on(async {
+        let mut lookups = match Lookups::start().await {
+            Ok(lookups) => lookups,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let _ = started.send(Ok(Arc::clone(&runtime)));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Lookups::STEP) => lookups.keep().await,
+                () = exit::closing() => {}
+            }
+        }
+    });
+}
+
+fn build_runtime() -> io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.thread_name("mongostream-dns").thread_keep_alive(Lookups::KEPT).enable_all();
+    let room = room_for_descriptors()?;
+    // They are free again, and very likely still when tokio takes as many.
+    drop(room);
+    let built = std::panic::catch_unwind(AssertUnwindSafe(|| builder.build()));
+    built.unwrap_or_else(|_| Err(io::Error::other("no descriptor")))
+}
+
+/// As many descriptors as a runtime takes. tokio panics where the system refuses it some of them.
+#[cfg(unix)]
+fn room_for_descriptors() -> io::Result<impl Sized> {
+    (0..4).map(|_| io::pipe()).collect::<io::Result<Vec<_>>>()
+}
+
+#[cfg(not(unix))]
+fn room_for_descriptors() -> io::Result<impl Sized> {
+    Ok(())
+}
+
+/// Keeps a thread in the runtime's pool for the lookup of host names, the only thing that is done there.
+///
+/// A pool without a thread panics if the system refuses it one, which would end a connection's task for
+/// good. One with a thread lets the next lookup wait.
+struct Lookups {
+    #[cfg(unix)]
+    file: tokio::fs::File,
+}
+
+#[cfg(unix)]
+impl Lookups {
+    /// A thread goes when it has had nothing to do for so long.
+    const KEPT: Duration = Duration::from_secs(90);
+    /// One is given something to do this often.
+    const STEP: Duration = Duration::from_secs(60);
+
+    async fn start() -> io::Result<Self> {
+        // Any descriptor will do, nothing is written.
+        let (reader, _) = io::pipe()?;
+        let file = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
+        let mut lookups = Self { file: tokio::fs::File::from_std(file) };
+        lookups.touch().await?;
+        Ok(lookups)
+    }
+
+    async fn keep(&mut self) {
+        // If there is no thread now, there may be one the next time.
+        let _ = self.touch().await;
+    }
+
+    /// Makes the pool do something. Nothing but a write tells with an error, and not with a panic, that
+    /// there is no thread for it.
+    async fn touch(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|context| Pin::new(&mut self.file).poll_write(context, &[])).await
+    }
+}
+
+#[cfg(not(unix))]
+impl Lookups {
+    const KEPT: Duration = Duration::from_secs(10);
+    const STEP: Duration = Duration::MAX;
+
+    async fn start() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn keep(&mut self) {}
+}
+
+/// Starts threads in which signals are blocked: they are the host program's, and a thread inherits its
+/// mask from the one that starts it. Those that tell of a crash are left as they are: the host's handler,
+/// if it has one, runs on the thread that crashes.
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     #[cfg(unix)]
-    {
-        use nix::sys::signal::{SigSet, SigmaskHow};
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
-        let started = start();
-        if let Ok(before) = before {
-            // Cannot fail: the set came from the system.
-            let _ = before.thread_set_mask();
-        }
-        started
-    }
-    #[cfg(not(unix))]
+    let _restored = unix::block_signals();
     start()
+}
+
+#[cfg(unix)]
+mod unix {
+    use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+
+    /// The mask of this thread as it was, restored when this is dropped.
+    pub(super) struct Restored(Option<SigSet>);
+
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            if let Some(before) = self.0 {
+                // Cannot fail: the set came from the system.
+                let _ = before.thread_set_mask();
+            }
+        }
+    }
+
+    pub(super) fn block_signals() -> Restored {
+        const OF_A_CRASH: [Signal; 7] = [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGILL,
+            Signal::SIGFPE,
+            Signal::SIGTRAP,
+            Signal::SIGABRT,
+            Signal::SIGSYS,
+        ];
+        let mut signals = SigSet::all();
+        for signal in OF_A_CRASH {
+            signals.remove(signal);
+        }
+        Restored(signals.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok())
+    }
 }
 
 /// A deployment that is being watched: its URI, its client, what is known of its servers.
@@ -98,7 +238,7 @@ impl Deployment {
         if let HostInfo::DnsRecord(_) = self.uri.parsed().host_info {
             return Ok(());
         }
-        let (sender, made) = crossbeam_channel::bounded(1);
+        let (sender, made) = bounded(1);
         let deployment = Arc::clone(self);
         // Not `block_on`: the caller may be inside a runtime of its own, which forbids that.
         self.runtime.spawn(async move {
@@ -220,8 +360,17 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        // The client's own clean-up needs a runtime to run on.
-        let _guard = self.runtime.enter();
-        self.client.take();
+        let client = self.client.take();
+        match Handle::try_current() {
+            // At exit, in what a host has registered with atexit: this thread can enter no runtime any more.
+            Err(error) if error.is_thread_local_destroyed() => {
+                drop(self.runtime.spawn(async move { drop(client) }));
+            }
+            // The client's own clean-up needs a runtime to run on.
+            _ => {
+                let _guard = self.runtime.enter();
+                drop(client);
+            }
+        }
     }
 }

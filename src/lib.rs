@@ -34,14 +34,32 @@
 //! last event it has read.
 //!
 //! Workers tell of all this through the [`log`](https://docs.rs/log) crate, target `mongostream`, each
-//! line with its worker's name and none with credentials. The crate prints nothing itself.
+//! line with its worker's name and none with credentials. Where a program has no logger, the environment
+//! variable `MONGOSTREAM_LOG` (`error`, `warn`, `info` or `debug`) makes them appear on standard error;
+//! otherwise the crate prints nothing.
 //!
 //! # Where to go on after a restart
 //!
 //! A consumer says with [`Message::ack`] that it is done with a message. [`Worker::resume_token`] is
 //! the point up to which everything is acknowledged; a worker that is started there
 //! ([`Start::StartAfter`]) skips nothing. With a checkpoint ([`Watch::checkpoint`]) a worker keeps that
-//! point durably and goes on there by itself.
+//! point durably and goes on there by itself. Ack a message after you have used it: what was acked does not come
+//! again.
+//!
+//! ```no_run
+//! use mongostream::{Buffer, FileCheckpoint, Worker};
+//!
+//! let buffer = Buffer::new(1024);
+//! let watch = Worker::watch("mongodb://localhost:27017").database("shop").collection("orders");
+//! let worker = watch.checkpoint(FileCheckpoint::new("orders.token")).spawn(&buffer)?;
+//! worker.wait_ready()?; // from here on every change will be delivered
+//! for message in &buffer {
+//!     let message = message?;
+//!     println!("{}", message.json()); // your work
+//!     message.ack(); // done: it does not come again
+//! }
+//! # Ok::<(), mongostream::Error>(())
+//! ```
 //!
 //! # The way of an event through the code
 //!
@@ -56,6 +74,7 @@ mod cursor;
 mod element;
 mod error;
 mod event;
+mod exit;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod feed;
@@ -96,6 +115,7 @@ struct ComingFrom;
 pub use crate::buffer::{Buffer, Iter, Received};
 pub use crate::checkpoint::{CheckpointStore, CollectionCheckpoint, FileCheckpoint, StoreError};
 pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::exit::shutdown;
 pub use crate::json::{ExtendedJson, Format};
 pub use crate::message::{Batch, Message};
 pub use crate::options::{

@@ -1,7 +1,8 @@
-//! The one place from which the library speaks: to the `log` crate's facade, and to the callback that
-//! C has set.
+//! The one place from which the library speaks: to the `log` crate's facade, to the callback that C has
+//! set, and, where there is neither and `MONGOSTREAM_LOG` asks for it, to standard error.
 //!
-//! Only workers' threads speak. A call of the host's never waits for the host's own logger.
+//! Only workers' threads speak, except of a start that has failed, and then only to standard error: a call
+//! of the host's never waits for the host's own logger.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -30,6 +31,16 @@ pub(crate) enum LogLevel {
 impl LogLevel {
     pub(crate) const ALL: [LogLevel; 5] =
         [LogLevel::Off, LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
+
+    fn name(self) -> &'static str {
+        match self {
+            LogLevel::Off => "off",
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+        }
+    }
 
     /// The facade's; `None` for `Off`.
     fn of_facade(self) -> Option<::log::Level> {
@@ -63,7 +74,10 @@ static WANTED: AtomicU8 = AtomicU8::new(LogLevel::Off as u8);
 
 pub(crate) fn is_wanted(level: LogLevel) -> bool {
     level as u8 <= WANTED.load(Ordering::Relaxed)
-        || level.of_facade().is_some_and(|level| ::log::log_enabled!(target: TARGET, level))
+        || stderr::wants(level)
+        || level.of_facade().is_some_and(|level| {
+            shielded(|| ::log::log_enabled!(target: TARGET, level)).unwrap_or(false)
+        })
 }
 
 pub(crate) fn write(level: LogLevel, worker: &str, text: Arguments<'_>) {
@@ -74,11 +88,105 @@ pub(crate) fn write(level: LogLevel, worker: &str, text: Arguments<'_>) {
     if let Some(sink) = sink.filter(|sink| level <= sink.level) {
         shielded(|| sink.write(level, format!("worker {worker}: {text}")));
     }
+    if stderr::wants(level) {
+        stderr::write(level, &format!("worker {worker}: {text}"));
+    }
+}
+
+/// A worker could not even be started.
+pub(crate) fn refused(worker: &str, error: &Error) {
+    stderr::prepare();
+    if stderr::wants(LogLevel::Error) {
+        stderr::write(LogLevel::Error, &format!("worker {worker}: cannot start: {error}"));
+    }
+}
+
+/// C has no place for the error of a call. That of a worker has its line already.
+pub(crate) fn unheard(error: &Error) {
+    stderr::prepare();
+    if error.worker().is_none() && stderr::wants(LogLevel::Error) {
+        stderr::write(LogLevel::Error, &error.to_string());
+    }
+}
+
+/// Whether the host listens by itself.
+fn is_heard() -> bool {
+    WANTED.load(Ordering::Relaxed) != LogLevel::Off as u8
+        || ::log::max_level() != ::log::LevelFilter::Off
+}
+
+/// Standard error, for who asks for it from outside the program.
+pub(crate) mod stderr {
+    use std::ffi::OsStr;
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+    use super::{LogLevel, is_heard};
+
+    const VARIABLE: &str = "MONGOSTREAM_LOG";
+
+    /// Up to which level it wants lines.
+    static LEVEL: AtomicU8 = AtomicU8::new(UNREAD);
+
+    const UNREAD: u8 = u8::MAX;
+
+    /// Reads the environment, once. Called on threads of the host's, before there are others: who changes the
+    /// environment knows of them. No lock, which a thread that is not in a forked child could hold.
+    pub(crate) fn prepare() {
+        if LEVEL.load(Relaxed) != UNREAD {
+            return;
+        }
+        let value = std::env::var_os(VARIABLE).unwrap_or_default();
+        let level = level_of(&value);
+        let read = level.unwrap_or(LogLevel::Off) as u8;
+        let is_first = LEVEL.compare_exchange(UNREAD, read, Relaxed, Relaxed).is_ok();
+        if is_first && level.is_none() && !is_heard() {
+            let text = format!(
+                "{VARIABLE}={} is no level, so nothing is logged: use error, warn, info or debug",
+                value.display()
+            );
+            write(LogLevel::Error, &text);
+        }
+    }
+
+    fn level_of(value: &OsStr) -> Option<LogLevel> {
+        if value.is_empty() {
+            return Some(LogLevel::Off);
+        }
+        LogLevel::ALL.into_iter().find(|level| value.eq_ignore_ascii_case(level.name()))
+    }
+
+    pub(super) fn wants(level: LogLevel) -> bool {
+        let limit = LEVEL.load(Relaxed);
+        limit != UNREAD && level as u8 <= limit && !is_heard()
+    }
+
+    /// Nobody can be told if it fails.
+    pub(super) fn write(level: LogLevel, text: &str) {
+        let text = text.trim_end().replace(['\n', '\r'], " ");
+        write_all(format!("mongostream: {}: {text}\n", level.name()).as_bytes());
+    }
+
+    /// Not by the standard library's `Stderr`, whose lock may be held for ever in a forked child.
+    #[cfg(unix)]
+    fn write_all(mut line: &[u8]) {
+        while !line.is_empty() {
+            match nix::unistd::write(std::io::stderr(), line) {
+                Ok(written) if written > 0 => line = line.get(written..).unwrap_or_default(),
+                Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn write_all(line: &[u8]) {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
+    }
 }
 
 /// A panic of the host's logger must not end a worker.
-fn shielded(call: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(AssertUnwindSafe(call));
+fn shielded<T>(call: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
 /// What is called with each line.
@@ -215,5 +323,32 @@ mod tests {
             panic!("it is not wanted")
         }
         line!(LogLevel::Error, "w", "{}", text());
+    }
+
+    thread_local! {
+        static PANICS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Wants nothing.
+    struct Logger;
+
+    impl ::log::Log for Logger {
+        fn enabled(&self, _: &::log::Metadata<'_>) -> bool {
+            assert!(!PANICS.get(), "this logger panics when it is asked what it wants");
+            false
+        }
+
+        fn log(&self, _: &::log::Record<'_>) {}
+
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn a_logger_that_panics_when_it_is_asked_what_it_wants_does_no_harm() {
+        ::log::set_logger(&Logger).unwrap();
+        ::log::set_max_level(::log::LevelFilter::Trace);
+        PANICS.set(true);
+        line!(LogLevel::Error, "w", "it is not wanted");
+        PANICS.set(false);
     }
 }

@@ -251,6 +251,10 @@ impl Piece {
 /// Texts are made when they are first asked for and then kept. A message outlives its buffer and
 /// its worker. It may be sent to and shared between threads; dropping it without
 /// [`ack`](Self::ack) leaves it unacknowledged.
+///
+/// Messages share the memory of the server's reply that they came with, so one that you keep keeps up to 4 MiB of
+/// others alive (of larger replies 1 MiB; an event that is larger than that keeps only itself). If you keep
+/// messages for long, copy what you need of them.
 pub struct Message {
     place: Place,
     json: OnceLock<Text>,

@@ -11,6 +11,7 @@ use crate::client::{Deployment, with_signals_blocked};
 use crate::cursor::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{ExtendedJson, Format};
+use crate::log;
 use crate::message::Source;
 use crate::namespaces::Namespaces;
 use crate::options::{
@@ -233,8 +234,9 @@ impl Watch {
     ///
     /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed
     /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Checkpoint`] if its
-    /// store cannot be used, [`ErrorKind::Resource`] if the system gives no thread.
+    /// store cannot be used, [`ErrorKind::Resource`] if the system gives no thread or descriptor.
     pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
+        log::stderr::prepare();
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
@@ -290,11 +292,20 @@ impl Watch {
     /// `namespaces`: were they a part of it, another list would not find the checkpoint and begin now, without
     /// a word. With this name the checkpoint is found, and refused where it does not fit.
     fn checkpoint_key(&self) -> String {
-        match (&self.options.checkpoint_name, &self.database, &self.collection) {
-            (Some(name), _, _) => name.clone(),
-            (None, Some(database), Some(collection)) => format!("{database}.{collection}"),
-            (None, Some(database), None) => database.clone(),
-            (None, None, _) => "*".to_owned(),
+        self.options.checkpoint_name.clone().unwrap_or_else(|| self.watched())
+    }
+
+    /// What an error of a start may call the worker, before anything is known to be right.
+    pub(crate) fn shown_name(&self) -> String {
+        self.options.name.clone().unwrap_or_else(|| self.watched())
+    }
+
+    /// What is watched, as it was given, without `namespaces`.
+    fn watched(&self) -> String {
+        match (&self.database, &self.collection) {
+            (Some(database), Some(collection)) => format!("{database}.{collection}"),
+            (Some(database), None) => database.clone(),
+            (None, _) => "*".to_owned(),
         }
     }
 

@@ -22,6 +22,9 @@ use ground::mongodb::bson::{Document, doc};
 use ground::mongodb::sync::Database;
 use serde_json::Value;
 
+/// Lets the library write its log to standard error.
+const LOG: &str = "MONGOSTREAM_LOG";
+
 /// How long one C program may run.
 const DEADLINE: Duration = Duration::from_secs(45);
 
@@ -205,6 +208,10 @@ fn start<A: AsRef<OsStr>>(source: &str, arguments: impl IntoIterator<Item = A>) 
 impl Running {
     fn of(name: &str, command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Only where a test sets it: else everything that a program writes there is a complaint.
+        if !command.get_envs().any(|(name, _)| name == LOG) {
+            command.env_remove(LOG);
+        }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let complaints = Complaints::of(child.stderr.take().unwrap());
@@ -426,6 +433,64 @@ fn a_closed_buffer_takes_no_worker() {
 }
 
 #[test]
+fn a_start_that_fails_unheard_is_told_by_the_next_receive() {
+    misuse("a_start_that_fails_beside_a_worker");
+}
+
+/// Runs the shortest program; gives what it wrote to standard error.
+#[track_caller]
+fn shortest(uri: &str, log: Option<&str>) -> String {
+    let mut command = Command::new(compile("tests/c/shortest.c", &[]));
+    command.args([uri, "shop"]);
+    if let Some(log) = log {
+        command.env(LOG, log);
+    }
+    let ended = Running::of("shortest", &mut command).end();
+    assert!(ended.status.success() && ended.lines.is_empty(), "{}", ended.stderr);
+    ended.stderr
+}
+
+const UNREACHABLE: &str = "mongodb://somebody:hush@127.0.0.1:1/?serverSelectionTimeoutMS=100";
+
+#[test]
+fn the_shortest_program_ends_whatever_is_wrong_and_prints_nothing() {
+    for uri in ["nonsense", UNREACHABLE] {
+        assert_eq!(shortest(uri, None), "", "{uri}");
+        assert_eq!(shortest(uri, Some("")), "", "{uri}");
+        assert_eq!(shortest(uri, Some("off")), "", "{uri}");
+    }
+}
+
+#[test]
+fn the_log_goes_to_standard_error_where_the_environment_asks_for_it() {
+    let stderr = shortest("nonsense", Some("error"));
+    assert!(stderr.starts_with("mongostream: error: worker shop.c: cannot start: "), "{stderr}");
+    assert!(stderr.contains("nonsense") && stderr.lines().count() == 1, "{stderr}");
+    let stderr = shortest(UNREACHABLE, Some("error"));
+    assert!(stderr.starts_with("mongostream: error: worker shop.c: has failed: "), "{stderr}");
+    assert!(stderr.contains("127.0.0.1:1") && stderr.lines().count() == 1, "{stderr}");
+    let stderr = shortest(UNREACHABLE, Some("Debug"));
+    let opening = "mongostream: debug: worker shop.c: opening the stream from now\n";
+    assert!(stderr.starts_with(opening) && !stderr.contains("hush"), "{stderr}");
+}
+
+#[test]
+fn a_level_that_does_not_exist_is_one_line_in_the_log() {
+    let stderr = shortest(UNREACHABLE, Some("verbose"));
+    let expected = "mongostream: error: MONGOSTREAM_LOG=verbose is no level, so nothing is logged: \
+                    use error, warn, info or debug\n";
+    assert_eq!(stderr, expected);
+}
+
+#[test]
+fn a_callback_takes_the_place_of_standard_error() {
+    let place = Place::new("log");
+    let mut command = Command::new(compile("tests/c/log.c", &[]));
+    command.args([&*place.uri, place.database.name(), &place.since, "inside"]).env(LOG, "debug");
+    assert_eq!(Running::of("log", &mut command).succeed(), ["done"]);
+}
+
+#[test]
 fn every_number_has_a_status_name() {
     misuse("statuses_that_do_not_exist");
 }
@@ -624,6 +689,90 @@ fn fork_before_the_first_use_is_harmless() {
 }
 
 #[track_caller]
+fn exit(way: &str) -> Vec<String> {
+    let place = Place::with_inserts("exit", 30);
+    place.start("tests/c/exit.c", &[way]).succeed()
+}
+
+#[test]
+fn every_wait_ends_at_exit() {
+    assert_eq!(exit("with_a_worker"), ["done", "joined"]);
+    assert_eq!(exit("without_a_worker"), ["done", "joined"]);
+}
+
+#[test]
+fn exit_in_a_signal_handler_ends_the_process_whatever_it_interrupts() {
+    assert_eq!(exit("in_a_signal_handler"), ["done"]);
+}
+
+#[test]
+fn a_host_that_joins_its_threads_before_exit_can_end_their_waits() {
+    assert_eq!(exit("asked"), ["done", "joined"]);
+}
+
+#[test]
+fn the_exit_of_a_child_of_fork_ends_its_own_waits_and_not_its_parents() {
+    assert_eq!(exit("in_a_child"), ["joined", "done", "joined"]);
+}
+
+#[test]
+fn large_blocks_are_mapped_as_the_host_says_if_it_says_so() {
+    let place = Place::new("heap");
+    let text = "x".repeat(1_000_000);
+    let documents: Vec<_> = (0..3).map(|id| doc! { "_id": id, "text": &text }).collect();
+    place.run(doc! { "insert": "c", "documents": documents });
+    let arguments = |way| [&*place.uri, place.database.name(), &place.since, way];
+    let run = |way, tunables: &str| {
+        let mut command = Command::new(compile("tests/c/heap.c", &[]));
+        command.args(arguments(way)).env("GLIBC_TUNABLES", tunables);
+        Running::of("heap", &mut command).succeed().concat()
+    };
+    assert_eq!(run("default", ""), "kept");
+    assert_eq!(run("own", ""), "mapped");
+    assert_eq!(run("default", "glibc.malloc.mmap_threshold=131072"), "mapped");
+}
+
+/// The program that the README shows, with this checkpoint.
+fn program_of_the_readme(place: &Place, directory: &Path) -> Running {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks = text.split("```c\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let code = blocks.into_iter().find(|code| code.contains("#include")).expect("a whole program");
+    let source = directory.join("readme.c");
+    std::fs::write(&source, code).unwrap();
+    let program = compile(source.to_str().unwrap(), &[]);
+    let mut command = Command::new(program);
+    command.args([&*place.uri, place.database.name(), "c"]).current_dir(directory);
+    let program = Running::of("readme", &mut command);
+    program.wait_for_stderr("ready");
+    program
+}
+
+#[test]
+fn the_readmes_program_loses_nothing_when_it_is_killed() {
+    let place = Place::new("readme");
+    let directory = scratch().join("readme");
+    std::fs::create_dir_all(&directory).unwrap();
+    let mut next = 0;
+    for round in 0..3 {
+        let mut program = program_of_the_readme(&place, &directory);
+        place.insert(10 * round..10 * round + 10);
+        // What was not saved before the kill comes again.
+        loop {
+            let id = id(&json(&program.line()));
+            assert!(id <= next, "{next} is missing");
+            next = next.max(id + 1);
+            if next == i64::from(10 * round + 10) {
+                break;
+            }
+        }
+    }
+    let mut refused = Command::new(compile(directory.join("readme.c").to_str().unwrap(), &[]));
+    let ended = Running::of("readme", refused.arg("nonsense").current_dir(&directory)).end();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("nonsense"), "{}", ended.stderr);
+}
+
+#[track_caller]
 fn log(way: &str) {
     assert_eq!(Place::new("log").start("tests/c/log.c", &[way]).succeed(), ["done"]);
 }
@@ -668,6 +817,30 @@ fn logging_leaks_nothing_and_touches_nothing_freed() {
 fn the_hosts_signals_reach_only_the_hosts_threads() {
     let place = Place::with_inserts("signals", 200);
     assert_eq!(place.start("tests/c/signals.c", &[]).succeed(), ["taking signals"]);
+}
+
+/// `uri`: of one member, by a name that has to be looked up.
+#[track_caller]
+fn in_want_of(what: &str) {
+    let place = Place::new("resources");
+    let port = ground::shared().member(0).address().rsplit(':').next().unwrap().to_owned();
+    let uri = format!("mongodb://localhost:{port}/?directConnection=true");
+    assert_eq!(place.start("tests/c/resources.c", &[what, &uri]).succeed(), ["done"]);
+}
+
+#[test]
+fn a_start_without_a_thread_to_have_says_so_and_may_succeed_later() {
+    in_want_of("threads");
+}
+
+#[test]
+fn a_start_at_the_systems_limit_of_threads_says_so_and_may_succeed_later() {
+    in_want_of("threads_of_a_user");
+}
+
+#[test]
+fn a_start_without_a_descriptor_to_have_says_so_and_may_succeed_later() {
+    in_want_of("descriptors");
 }
 
 #[test]

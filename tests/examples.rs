@@ -82,6 +82,16 @@ fn quickstart_follows_a_collection_until_it_is_interrupted() {
 }
 
 #[test]
+fn a_program_without_a_logger_logs_to_standard_error_where_the_environment_asks_for_it() {
+    let uri = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100";
+    let mut program = example("quickstart");
+    let output = program.args([uri, "shop", "orders"]).env("MONGOSTREAM_LOG", "debug").output();
+    let log = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(log.contains("mongostream: debug: worker shop.orders: opening the stream"), "{log}");
+    assert!(log.contains("mongostream: error: worker shop.orders: has failed: "), "{log}");
+}
+
+#[test]
 fn quickstart_says_what_is_wrong() {
     for (arguments, code, text) in [
         (&["--help"][..], 2, "usage"),

@@ -139,6 +139,16 @@ fn a_worker_tells_its_life_in_four_lines() {
 }
 
 #[test]
+fn a_logger_takes_the_place_of_standard_error() {
+    let this = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(this);
+    command.args(["a_worker_tells_its_life_in_four_lines", "--exact", "--nocapture"]);
+    let output = command.env("MONGOSTREAM_LOG", "debug").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && !stderr.contains("mongostream: "), "{stderr}");
+}
+
+#[test]
 fn a_start_in_the_future_is_a_warning_and_one_in_the_past_is_none() {
     collect();
     let set = ground::shared();

@@ -3,11 +3,12 @@
 
 use std::ffi::{CStr, c_char};
 use std::panic::AssertUnwindSafe;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use crate::capi::error::ms_error;
 use crate::capi::status::{ms_status, status_of};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log;
 
 /// Runs a call that cannot fail in words; `otherwise` is for a panic.
 pub(crate) fn plain<T>(otherwise: T, call: impl FnOnce() -> T) -> T {
@@ -34,20 +35,31 @@ fn fallible<T>(
     error: *mut *mut ms_error,
     call: impl FnOnce() -> Result<T>,
 ) -> Result<T, ms_status> {
-    let failure = match std::panic::catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(failure)) => failure,
-        Err(_) => Error::new(
+    caught(call).map_err(|failure| {
+        let status = status_of(failure.kind());
+        if let Err(failure) = report(error, failure) {
+            plain((), || log::unheard(&failure));
+        }
+        status
+    })
+}
+
+/// Runs a call; a panic is an error like others.
+pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        Err(Error::new(
             ErrorKind::Panic,
             "a call into mongostream panicked; this is a bug in mongostream, please report it",
-        ),
-    };
-    let status = status_of(failure.kind());
+        ))
+    })
+}
+
+/// Gives an error to C; back again if C has no place for it.
+pub(crate) fn report(error: *mut *mut ms_error, failure: Error) -> Result<(), Error> {
     // SAFETY: `error` is NULL or points to a place for a pointer, by the rules of the C API.
-    if let Some(place) = unsafe { error.as_mut() } {
-        *place = plain(ptr::null_mut(), || give(ms_error::new(failure)));
-    }
-    Err(status)
+    let Some(place) = (unsafe { Place::new(error) }) else { return Err(failure) };
+    place.put(plain(ptr::null_mut(), || give(ms_error::new(failure))));
+    Ok(())
 }
 
 /// Hands an object over to C.
@@ -98,14 +110,44 @@ pub(crate) unsafe fn required<'a, T>(object: *const T, what: &str) -> Result<&'a
     unsafe { borrow(object) }.ok_or_else(|| missing(what))
 }
 
-/// A place for a result; NULL is the caller's mistake.
+/// As [`required`], for an object that is changed.
 ///
 /// # Safety
 ///
-/// `place` is NULL or points to writable memory for a `T` that nobody else uses now.
-pub(crate) unsafe fn output<'a, T>(place: *mut T, what: &str) -> Result<&'a mut T> {
+/// As for [`borrow`], and nobody else uses the object now.
+pub(crate) unsafe fn required_mut<'a, T>(object: *mut T, what: &str) -> Result<&'a mut T> {
     // SAFETY: as the caller says.
-    unsafe { place.as_mut() }.ok_or_else(|| missing(what))
+    unsafe { object.as_mut() }.ok_or_else(|| missing(what))
+}
+
+/// Where C wants a result. Nothing need have been written there before, so it is never referred to, only
+/// written.
+pub(crate) struct Place<T>(NonNull<T>);
+
+impl<T> Place<T> {
+    /// `None` for NULL.
+    ///
+    /// # Safety
+    ///
+    /// `place` is NULL or points to writable memory for a `T`, which nobody else uses as long as this lives.
+    pub(crate) unsafe fn new(place: *mut T) -> Option<Self> {
+        NonNull::new(place).map(Self)
+    }
+
+    /// As [`new`](Self::new), and NULL is the caller's mistake.
+    ///
+    /// # Safety
+    ///
+    /// As for [`new`](Self::new).
+    pub(crate) unsafe fn required(place: *mut T, what: &str) -> Result<Self> {
+        // SAFETY: as the caller says.
+        unsafe { Self::new(place) }.ok_or_else(|| missing(what))
+    }
+
+    pub(crate) fn put(self, value: T) {
+        // SAFETY: it is writable memory for a `T`, by the word of who made this.
+        unsafe { self.0.write(value) }
+    }
 }
 
 fn missing(what: &str) -> Error {
@@ -161,8 +203,8 @@ pub(crate) fn give_text(text: &str) -> Result<*mut c_char> {
 /// `length` is NULL or points to a place for a `usize`.
 pub(crate) unsafe fn lend_bytes(bytes: &[u8], length: *mut usize) -> *const u8 {
     // SAFETY: as the caller says.
-    if let Some(length) = unsafe { length.as_mut() } {
-        *length = bytes.len();
+    if let Some(length) = unsafe { Place::new(length) } {
+        length.put(bytes.len());
     }
     bytes.as_ptr()
 }
@@ -195,4 +237,16 @@ pub(crate) fn on_fork(handler: extern "C" fn()) -> bool {
 #[cfg(not(unix))]
 pub(crate) fn on_fork(_handler: extern "C" fn()) -> bool {
     false
+}
+
+/// `handler` runs when the process exits: whether the system has taken it.
+#[cfg(unix)]
+pub(crate) fn on_exit(handler: extern "C" fn()) -> bool {
+    // SAFETY: the handler is a function of this library, which is never unloaded.
+    unsafe { libc::atexit(handler) == 0 }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn on_exit(_handler: extern "C" fn()) -> bool {
+    true
 }

@@ -2,17 +2,19 @@
 
 use std::ffi::{c_char, c_int};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Received, Wait};
 use crate::capi::batch::ms_batch;
 use crate::capi::boundary::{
-    borrow, free, give, give_text, output, plain, pointer, required, status,
+    Place, borrow, free, give, give_text, on_exit, plain, pointer, required, status,
 };
 use crate::capi::error::ms_error;
 use crate::capi::message::ms_message;
 use crate::capi::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
 use crate::error::Error;
+use crate::exit;
 use crate::message::{Batch, Message};
 
 /// A bounded queue of messages: any number of workers in, any number of consumers out, from any
@@ -44,12 +46,41 @@ pub extern "C" fn ms_buffer_new_with(capacity: usize, max_bytes: usize) -> *mut 
         if capacity == 0 || max_bytes == 0 {
             return ptr::null_mut();
         }
+        close_at_exit();
         give(ms_buffer { buffer: Buffer::with_max_bytes(capacity, max_bytes) })
     })
 }
 
-/// Waits for the next message and returns its JSON: the simple path. The message counts as acked when
-/// it is returned. Yours: release it with ms_string_free.
+/// A host of C's may join its threads in what it has registered with atexit, which runs after what is
+/// registered later.
+fn close_at_exit() {
+    extern "C" fn close() {
+        plain((), exit::at_exit);
+    }
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.swap(true, Ordering::Relaxed) && !on_exit(close) {
+        // With the next buffer it may succeed.
+        REGISTERED.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Ends every wait of this process, now and from now on: every buffer is closed, and so is each that is made
+/// later. Never waits.
+///
+/// It is called by itself at exit, before what was registered with atexit before the first buffer was made. A
+/// host that waits for its threads earlier calls it where it learns that it ends: in Node for instance in
+/// process.on("exit"), because process.exit first waits for threads which may be receiving. Not called by
+/// quick_exit and _exit. In a child of fork it concerns the child's own buffers.
+#[unsafe(no_mangle)]
+pub extern "C" fn ms_shutdown() {
+    plain((), exit::shutdown);
+}
+
+/// Receives the next message as JSON and acks it before you have used it: if your program crashes then, a
+/// checkpoint does not bring it back (at most once). Where no message may be lost, use ms_buffer_recv_message,
+/// and ms_message_ack when you are done with the message.
+///
+/// Waits for as long as it takes. Yours: release the text with ms_string_free.
 ///
 /// NULL without an error: the buffer is drained, and closed or without a running worker. NULL with an
 /// error: a worker failed, which ms_error_worker names, and receiving may go on; or the mistake is
@@ -78,7 +109,9 @@ pub unsafe extern "C" fn ms_string_free(text: *mut c_char) {
     unsafe { libc::free(text.cast()) }
 }
 
-/// Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all).
+/// Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all). It counts
+/// as done when you ack it with ms_message_ack: after a restart a worker with a checkpoint continues with the
+/// first message that was not acked.
 ///
 /// MS_OK: *message is yours, release it with ms_message_free. MS_TIMEOUT. MS_CLOSED: the buffer is
 /// drained, and closed or without a running worker. An error as for ms_buffer_recv.
@@ -91,8 +124,9 @@ pub unsafe extern "C" fn ms_buffer_recv_message(
 ) -> ms_status {
     status(error, || {
         // SAFETY: each is NULL or valid, as the C API asks for.
-        let (buffer, place) =
-            unsafe { (required(buffer, "buffer")?, output(message, "the place for the message")?) };
+        let (buffer, place) = unsafe {
+            (required(buffer, "buffer")?, Place::required(message, "the place for the message")?)
+        };
         let received = buffer.buffer.queue().take(1, wait_of(timeout_ms))?;
         Ok(put(received, place, |mut pieces| ms_message {
             message: Message::of_piece(pieces.swap_remove(0)),
@@ -116,8 +150,9 @@ pub unsafe extern "C" fn ms_buffer_recv_batch(
 ) -> ms_status {
     status(error, || {
         // SAFETY: each is NULL or valid, as the C API asks for.
-        let (buffer, place) =
-            unsafe { (required(buffer, "buffer")?, output(batch, "the place for the batch")?) };
+        let (buffer, place) = unsafe {
+            (required(buffer, "buffer")?, Place::required(batch, "the place for the batch")?)
+        };
         if max == 0 {
             return Err(Error::argument("max is 0; a batch has at least one message"));
         }
@@ -126,10 +161,10 @@ pub unsafe extern "C" fn ms_buffer_recv_batch(
     })
 }
 
-fn put<T, U>(received: Received<T>, place: &mut *mut U, make: impl FnOnce(T) -> U) -> ms_status {
+fn put<T, U>(received: Received<T>, place: Place<*mut U>, make: impl FnOnce(T) -> U) -> ms_status {
     match received {
         Received::Some(value) => {
-            *place = give(make(value));
+            place.put(give(make(value)));
             MS_OK
         }
         Received::Timeout => MS_TIMEOUT,

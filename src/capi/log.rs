@@ -43,8 +43,12 @@ impl Listener {
 }
 
 /// Sets the one callback of the process that gets every line up to max_level (MS_LOG_OFF: none), in
-/// place of the one before. A NULL callback switches it off. Without a callback nothing is logged to
-/// anywhere; no line holds credentials.
+/// place of the one before. A NULL callback switches it off. No line holds credentials.
+///
+/// Without a callback nothing is logged, unless whoever runs the program asks for it: with the environment
+/// variable MONGOSTREAM_LOG=error, warn, info or debug the lines up to this level are written to standard
+/// error, and so is each error for which a call was given no place. The variable is read once, when the first
+/// worker is started or the first call fails.
 ///
 /// It returns after every running call of the callback before has ended: its user_data may be freed
 /// then. So do not call it while you hold what the callback waits for.

@@ -10,6 +10,10 @@ use crate::text::Text;
 
 /// One change event. It outlives its buffer and its worker, and may be read and acked from several
 /// threads at once. Texts are made when they are first asked for.
+///
+/// Messages share the memory of the server's reply that they came with, so one that you keep keeps up to 4 MiB of
+/// others alive (of larger replies 1 MiB; an event that is larger than that keeps only itself). If you keep
+/// messages for long, copy what you need and free them; the text of ms_buffer_recv is such a copy.
 pub struct ms_message {
     pub(crate) message: Message,
 }

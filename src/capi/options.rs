@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::ptr;
 
-use crate::capi::boundary::{free, give, output, plain, required_text, status};
+use crate::capi::boundary::{free, give, plain, required_mut, required_text, status};
 use crate::capi::error::ms_error;
 use crate::capi::status::{MS_OK, ms_status};
 use crate::options::Options;
@@ -36,7 +36,7 @@ pub unsafe extern "C" fn ms_options_set(
     status(error, || unsafe {
         let name = required_text(name, "the option's name")?;
         let value = required_text(value, &format!("the value of option {name}"))?;
-        output(options, "options")?.options.set(name, value)?;
+        required_mut(options, "options")?.options.set(name, value)?;
         Ok(MS_OK)
     })
 }

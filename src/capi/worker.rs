@@ -4,13 +4,14 @@ use std::ffi::c_char;
 use std::ptr;
 
 use crate::capi::boundary::{
-    borrow, free, give, give_text, plain, pointer, required, required_text, status, text,
+    borrow, caught, free, give, give_text, plain, report, required, required_text, status, text,
 };
 use crate::capi::buffer::{ms_buffer, wait_of};
 use crate::capi::error::ms_error;
 use crate::capi::options::ms_options;
 use crate::capi::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
 use crate::error::Result;
+use crate::log;
 use crate::worker::{Waited, Worker, WorkerState};
 
 /// One thread that follows one change stream and feeds one buffer. May be used from any thread.
@@ -36,10 +37,13 @@ pub const MS_WORKER_FAILED: ms_worker_state = 4;
 /// the whole database; database NULL too: the whole deployment. options may be NULL: every default.
 /// Nothing is kept of the arguments but a reference to the buffer's inside.
 ///
-/// Checks every argument and option now, connects on the worker's own thread; what goes wrong there
-/// comes through the buffer. Yours: release it with ms_worker_free. NULL on failure:
+/// Checks every argument and option now, and connects on the worker's own thread. What goes wrong there
+/// comes through the buffer. Yours: release it with ms_worker_free. NULL on failure. If error is NULL too,
+/// the failure comes through the buffer: the next receive returns it, and then the buffer is closed unless
+/// another worker runs. So a program that ignores errors ends and does not wait for ever. The errors:
 /// MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
-/// checkpoint; MS_ERR_CHECKPOINT if its file cannot be used; MS_ERR_RESOURCE if the system gives no thread; MS_ERR_FORKED.
+/// checkpoint; MS_ERR_CHECKPOINT if its store cannot be used; MS_ERR_RESOURCE if the system gives no thread
+/// or descriptor, and a later call may succeed; MS_ERR_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_worker_start(
     uri: *const c_char,
@@ -49,8 +53,9 @@ pub unsafe extern "C" fn ms_worker_start(
     options: *const ms_options,
     error: *mut *mut ms_error,
 ) -> *mut ms_worker {
+    let mut name = "*".to_owned();
     // SAFETY: each is NULL or valid, as the C API asks for.
-    pointer(error, || unsafe {
+    let started = caught(|| unsafe {
         let mut watch = Worker::watch(required_text(uri, "uri")?);
         if let Some(name) = text(database, "database")? {
             watch = watch.database(name);
@@ -61,9 +66,23 @@ pub unsafe extern "C" fn ms_worker_start(
         if let Some(options) = borrow(options) {
             watch = watch.options(&options.options);
         }
+        name = watch.shown_name();
         let worker = watch.spawn(&required(buffer, "buffer")?.buffer)?;
         Ok(give(ms_worker { worker }))
-    })
+    });
+    let failure = match started {
+        Ok(worker) => return worker,
+        Err(failure) => failure,
+    };
+    plain((), || {
+        log::refused(&name, &failure);
+        // SAFETY: NULL or a live buffer, as the C API asks for.
+        let buffer = unsafe { borrow(buffer) };
+        if let (Err(failure), Some(buffer)) = (report(error, failure), buffer) {
+            buffer.buffer.queue().refuse(failure.of_worker(&name));
+        }
+    });
+    ptr::null_mut()
 }
 
 /// What the worker is doing now; MS_WORKER_STOPPED for NULL.

@@ -25,6 +25,25 @@ static void check_still_serves(ms_buffer *buffer)
         ms_message_free(message);
 }
 
+/* A start that failed without a place for its error: the next receive has it, and then, as no worker runs, the
+   buffer is closed. */
+static void check_refused(ms_worker *worker, ms_buffer *buffer, ms_status status)
+{
+    ms_error *error = UNTOUCHED;
+    ms_message *message = UNTOUCHED;
+    ms_batch *batch = UNTOUCHED;
+    CHECK(worker == NULL);
+    CHECK_STATUS(ms_buffer_recv_message(buffer, LONG_MS, &message, &error), status);
+    CHECK_STATUS(ms_error_status(error), status);
+    CHECK(ms_error_worker(error) != NULL);
+    CHECK(strstr(ms_error_message(error), "hu") == NULL);
+    ms_error_free(error);
+    error = UNTOUCHED;
+    CHECK_STATUS(ms_buffer_recv_message(buffer, LONG_MS, &message, &error), MS_CLOSED);
+    CHECK_STATUS(ms_buffer_recv_batch(buffer, 5, LONG_MS, &batch, &error), MS_CLOSED);
+    CHECK(error == UNTOUCHED && message == UNTOUCHED && batch == UNTOUCHED);
+}
+
 static void null_where_a_value_is_required(void)
 {
     ms_buffer *buffer = ms_buffer_new(8);
@@ -238,7 +257,7 @@ static void options_that_exclude_each_other(void)
         CHECK_STATUS(ms_options_set(options, one[0], one[1], &error), MS_OK);
         CHECK_STATUS(ms_options_set(options, other[0], other[1], &error), MS_OK);
         CHECK(error == UNTOUCHED);
-        CHECK(ms_worker_start(place.uri, "d", "c", buffer, options, NULL) == NULL);
+        check_refused(ms_worker_start(place.uri, "d", "c", buffer, options, NULL), buffer, MS_ERR_ARGUMENT);
         CHECK(ms_worker_start(place.uri, "d", "c", buffer, options, &error) == NULL);
         CHECK_HAS(ms_error_message(error), one[0]);
         CHECK_MISTAKE(error, MS_ERR_ARGUMENT, other[0]);
@@ -265,7 +284,7 @@ static void uris_that_are_wrong(void)
     ms_buffer *buffer = ms_buffer_new(8);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ms_error *error = UNTOUCHED;
-        CHECK(ms_worker_start(bad[i], "d", "c", buffer, NULL, NULL) == NULL);
+        check_refused(ms_worker_start(bad[i], "d", "c", buffer, NULL, NULL), buffer, MS_ERR_ARGUMENT);
         CHECK(ms_worker_start(bad[i], "d", "c", buffer, NULL, &error) == NULL);
         CHECK(error != UNTOUCHED && strstr(ms_error_message(error), "hu") == NULL);
         CHECK_MISTAKE(error, MS_ERR_ARGUMENT, "URI");
@@ -288,11 +307,37 @@ static void scopes_that_do_not_exist(void)
     ms_buffer *buffer = ms_buffer_new(8);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ms_error *error = UNTOUCHED;
-        CHECK(ms_worker_start(place.uri, bad[i][0], bad[i][1], buffer, NULL, NULL) == NULL);
+        check_refused(ms_worker_start(place.uri, bad[i][0], bad[i][1], buffer, NULL, NULL), buffer, MS_ERR_ARGUMENT);
         CHECK(ms_worker_start(place.uri, bad[i][0], bad[i][1], buffer, NULL, &error) == NULL);
         CHECK_MISTAKE(error, MS_ERR_ARGUMENT, bad[i][2]);
         check_still_serves(buffer);
     }
+    ms_buffer_free(buffer);
+}
+
+/* While another worker runs its messages go on. */
+static void a_start_that_fails_beside_a_worker(void)
+{
+    ms_error *error = UNTOUCHED;
+    ms_message *message = UNTOUCHED;
+    ms_options *options = ms_options_new();
+    ms_buffer *buffer = ms_buffer_new(8);
+    ms_worker *worker = start_now(&place, buffer);
+    CHECK_STATUS(ms_options_set(options, MS_OPT_NAME, "refused", NULL), MS_OK);
+    /* However often: only the last is told. */
+    for (int i = 0; i < 3; i++)
+        CHECK(ms_worker_start("nonsense", "d", "c", buffer, options, NULL) == NULL);
+    CHECK(ms_buffer_recv(buffer, &error) == NULL);
+    CHECK_STATUS(ms_error_status(error), MS_ERR_ARGUMENT);
+    CHECK(strcmp(ms_error_worker(error), "refused") == 0);
+    ms_error_free(error);
+    error = UNTOUCHED;
+    CHECK_STATUS(ms_buffer_recv_message(buffer, 0, &message, &error), MS_TIMEOUT);
+    ms_worker_stop(worker);
+    CHECK_STATUS(ms_buffer_recv_message(buffer, LONG_MS, &message, &error), MS_CLOSED);
+    CHECK(error == UNTOUCHED);
+    ms_worker_free(worker);
+    ms_options_free(options);
     ms_buffer_free(buffer);
 }
 
@@ -303,7 +348,7 @@ static void a_worker_for_a_closed_buffer(void)
     ms_message *message = UNTOUCHED;
     ms_buffer_close(buffer);
     ms_buffer_close(buffer);
-    CHECK(ms_worker_start(place.uri, "d", "c", buffer, NULL, NULL) == NULL);
+    check_refused(ms_worker_start(place.uri, "d", "c", buffer, NULL, NULL), buffer, MS_ERR_STATE);
     CHECK(ms_worker_start(place.uri, "d", "c", buffer, NULL, &error) == NULL);
     CHECK_MISTAKE(error, MS_ERR_STATE, "closed");
     error = UNTOUCHED;
@@ -342,7 +387,7 @@ static void statuses_that_do_not_exist(void)
         NAME(MS_ERR_RESOURCE),
         NAME(MS_ERR_PANIC),
     };
-    static const ms_status unknown[] = { 3, -4, -9, -17, -98, -100, INT32_MAX, INT32_MIN };
+    static const ms_status unknown[] = { 3, -6, -9, -17, -98, -100, INT32_MAX, INT32_MIN };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         CHECK(strcmp(ms_status_name(known[i].status), known[i].name) == 0);
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
@@ -363,6 +408,7 @@ int main(int argc, char **argv)
         MISTAKE(options_that_exclude_each_other),
         MISTAKE(uris_that_are_wrong),
         MISTAKE(scopes_that_do_not_exist),
+        MISTAKE(a_start_that_fails_beside_a_worker),
         MISTAKE(a_worker_for_a_closed_buffer),
         MISTAKE(statuses_that_do_not_exist),
     };

@@ -130,7 +130,8 @@
 
 /**
  * -1 (never) to 9223372036854775807 [-1]. Once the stream has been open: give up opening it again
- * after this many milliseconds.
+ * after this many milliseconds. Where the server refuses the user, the worker gives up after 30
+ * seconds in any case.
  */
 #define MS_OPT_RETRY_MS "retry_ms"
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bson::doc;
 use mongodb::Client;
-use mongodb::error::Result as DriverResult;
+use mongodb::error::{Error as DriverError, Result as DriverResult};
 use mongodb::event::EventHandler;
 use mongodb::options::{
     ClientOptions, DriverInfo, HostInfo, ReadPreference, SelectionCriteria, ServerAddress,
@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
+use crate::resume;
 use crate::servers::Servers;
 use crate::uri::Uri;
 
@@ -69,8 +70,34 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
 pub(crate) struct Deployment {
     uri: Uri,
     runtime: &'static Runtime,
+    connected: Mutex<Arc<Connected>>,
+}
+
+/// A client, and what its monitoring tells of the servers.
+struct Connected {
     client: OnceCell<Client>,
     servers: Arc<Servers>,
+    runtime: &'static Runtime,
+}
+
+impl Connected {
+    fn new(runtime: &'static Runtime) -> Arc<Self> {
+        Arc::new(Self { client: OnceCell::new(), servers: Arc::default(), runtime })
+    }
+
+    /// Whether the URI's read preference is the primary and nothing else.
+    fn needs_primary(&self) -> bool {
+        let criteria = self.client.get().and_then(Client::selection_criteria);
+        matches!(criteria, None | Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        // The client's own clean-up needs a runtime to run on.
+        let _guard = self.runtime.enter();
+        self.client.take();
+    }
 }
 
 impl Deployment {
@@ -85,8 +112,8 @@ impl Deployment {
             return Ok(known);
         }
         deployments.retain(|_, deployment| deployment.strong_count() > 0);
-        let deployment =
-            Arc::new(Self { uri, runtime, client: OnceCell::new(), servers: Arc::default() });
+        let connected = Mutex::new(Connected::new(runtime));
+        let deployment = Arc::new(Self { uri, runtime, connected });
         deployment.check()?;
         deployments.insert(deployment.uri.text().to_owned(), Arc::downgrade(&deployment));
         Ok(deployment)
@@ -120,7 +147,37 @@ impl Deployment {
     }
 
     pub(crate) fn wire_version(&self) -> Option<i32> {
-        self.servers.wire_version()
+        self.connected().servers.wire_version()
+    }
+
+    fn connected(&self) -> Arc<Connected> {
+        Arc::clone(&self.connected.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Begins anew with a client without connections, if this failure says that a server has logged ours
+    /// out, and if that has not been done since.
+    ///
+    /// A server does so when the user is dropped, and does not take it back when the user is made anew; the
+    /// driver goes on using such a connection, and logs in on new ones only.
+    fn forget_if_logged_out(&self, failed: &Arc<Connected>, error: &DriverError) {
+        /// By then nobody uses it any more but open cursors, which keep it for themselves.
+        const GRACE: Duration = Duration::from_secs(60);
+        if self.uri.parsed().credential.is_none() || !resume::is_logged_out(error) {
+            return;
+        }
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&connected, failed) {
+            let old = std::mem::replace(&mut *connected, Connected::new(self.runtime));
+            self.runtime.spawn(async move {
+                tokio::time::sleep(GRACE).await;
+                drop(old);
+            });
+        }
+    }
+
+    /// The same for a failure of a command that is no cursor's.
+    pub(crate) fn failed(&self, error: &DriverError) {
+        self.forget_if_logged_out(&self.connected(), error);
     }
 
     /// Does the work of one cursor until its server is lost, see [`Servers::while_there`].
@@ -128,7 +185,12 @@ impl Deployment {
         &self,
         work: impl Future<Output = DriverResult<T>>,
     ) -> DriverResult<T> {
-        self.servers.while_there(|| self.needs_primary(), work).await
+        let connected = self.connected();
+        let result = connected.servers.while_there(|| connected.needs_primary(), work).await;
+        if let Err(error) = &result {
+            self.forget_if_logged_out(&connected, error);
+        }
+        result
     }
 
     /// Closes a cursor that was given up while its server may be well. The driver's own killCursors goes
@@ -136,8 +198,9 @@ impl Deployment {
     pub(crate) fn close_cursor(&self, server: &ServerAddress, namespace: &str, cursor: i64) {
         /// Then the server does it itself, after 10 minutes by default.
         const PATIENCE: Duration = Duration::from_secs(5);
+        let connected = self.connected();
         let Some((client, (database, collection))) =
-            self.client.get().zip(namespace.split_once('.'))
+            connected.client.get().zip(namespace.split_once('.'))
         else {
             return;
         };
@@ -152,12 +215,6 @@ impl Deployment {
         });
     }
 
-    /// Whether the URI's read preference is the primary and nothing else.
-    fn needs_primary(&self) -> bool {
-        let criteria = self.client.get().and_then(Client::selection_criteria);
-        matches!(criteria, None | Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
-    }
-
     /// How long the driver looks for a server, by the URI or its default
     /// (server selection specification, `serverSelectionTimeoutMS`).
     pub(crate) fn server_selection_timeout(&self) -> Duration {
@@ -165,49 +222,40 @@ impl Deployment {
     }
 
     /// The client, made by the first caller; the others wait for it.
-    pub(crate) async fn client(&self) -> DriverResult<&Client> {
-        self.client
-            .get_or_try_init(|| async {
-                let options = ClientOptions::parse(self.uri.parsed().clone()).await?;
-                Client::with_options(self.adjust(options))
-            })
-            .await
-    }
-
-    fn adjust(&self, mut options: ClientOptions) -> ClientOptions {
-        // Every open cursor holds a connection while it waits: with the default of 10 the eleventh
-        // stream would starve, and two at a time would connect slowly.
-        options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(65_536));
-        options.max_connecting = Some(options.max_connecting.unwrap_or(0).max(64));
-        // The driver's retried aggregate forgets where a stream was; we open it again ourselves.
-        options.retry_reads = Some(false);
-        // The least the driver takes, for servers before 4.4, which have to be asked whether there is
-        // a new primary. Later ones tell by themselves: it costs them a small message each time.
-        options.heartbeat_freq.get_or_insert(Duration::from_millis(500));
-        // Also how long a server may be silent on a heartbeat before it counts as dead, 10 s by the
-        // driver's default. To reach a server on another continent takes four round trips, with TLS,
-        // of some 0.3 s, and a second or three more where the first or the second packet is lost:
-        // less than 5 s. Elections are seen without it, from the other members.
-        options.connect_timeout.get_or_insert(Duration::from_secs(5));
-        options.driver_info = Some(
-            DriverInfo::builder()
-                .name("mongostream")
-                .version(Some(env!("CARGO_PKG_VERSION").to_owned()))
-                .build(),
-        );
-        let servers = Arc::clone(&self.servers);
-        options.sdam_event_handler =
-            Some(EventHandler::callback(move |event| servers.monitored(event)));
-        options.cmap_event_handler =
-            Some(EventHandler::callback(|event| Servers::connecting(&event)));
-        options
+    pub(crate) async fn client(&self) -> DriverResult<Client> {
+        let connected = self.connected();
+        let client = connected.client.get_or_try_init(|| async {
+            let options = ClientOptions::parse(self.uri.parsed().clone()).await?;
+            Client::with_options(adjust(options, &connected.servers))
+        });
+        client.await.cloned()
     }
 }
 
-impl Drop for Deployment {
-    fn drop(&mut self) {
-        // The client's own clean-up needs a runtime to run on.
-        let _guard = self.runtime.enter();
-        self.client.take();
-    }
+fn adjust(mut options: ClientOptions, servers: &Arc<Servers>) -> ClientOptions {
+    // Every open cursor holds a connection while it waits: with the default of 10 the eleventh
+    // stream would starve, and two at a time would connect slowly.
+    options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(65_536));
+    options.max_connecting = Some(options.max_connecting.unwrap_or(0).max(64));
+    // The driver's retried aggregate forgets where a stream was; we open it again ourselves.
+    options.retry_reads = Some(false);
+    // The least the driver takes, for servers before 4.4, which have to be asked whether there is
+    // a new primary. Later ones tell by themselves: it costs them a small message each time.
+    options.heartbeat_freq.get_or_insert(Duration::from_millis(500));
+    // Also how long a server may be silent on a heartbeat before it counts as dead, 10 s by the
+    // driver's default. To reach a server on another continent takes four round trips, with TLS,
+    // of some 0.3 s, and a second or three more where the first or the second packet is lost:
+    // less than 5 s. Elections are seen without it, from the other members.
+    options.connect_timeout.get_or_insert(Duration::from_secs(5));
+    options.driver_info = Some(
+        DriverInfo::builder()
+            .name("mongostream")
+            .version(Some(env!("CARGO_PKG_VERSION").to_owned()))
+            .build(),
+    );
+    let servers = Arc::clone(servers);
+    options.sdam_event_handler =
+        Some(EventHandler::callback(move |event| servers.monitored(event)));
+    options.cmap_event_handler = Some(EventHandler::callback(|event| Servers::connecting(&event)));
+    options
 }

@@ -409,7 +409,8 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "retry_ms",
         values: "-1 (never) to 9223372036854775807",
         default: "-1",
-        text: "Once the stream has been open: give up opening it again after this many milliseconds.",
+        text: "Once the stream has been open: give up opening it again after this many milliseconds. \
+               Where the server refuses the user, the worker gives up after 30 seconds in any case.",
         set: |options, value| {
             options.retry = match value {
                 "-1" => None,

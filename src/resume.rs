@@ -39,6 +39,12 @@ const RESUMABLE_CODES: [i32; 17] =
 const RETRYABLE_READ_CODES: [i32; 13] =
     [6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436];
 
+/// Codes by which a server says that it is about to go. It may say so on a new connection before it has
+/// seen a getMore, and so without a label.
+const SHUTTING_DOWN: [i32; 2] = [91, 11600];
+
+/// By killOp: somebody or something has ended this one operation, and not what it is for.
+const INTERRUPTED: i32 = 11601;
 const CURSOR_NOT_FOUND: i32 = 43;
 /// What a getMore that waits in the server gets where a later one would get CursorNotFound.
 const CURSOR_KILLED: i32 = 237;
@@ -48,6 +54,8 @@ const QUERY_PLAN_KILLED: i32 = 175;
 const TIME_NOT_REACHED: &str = "afterClusterTime value must not be greater";
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
+/// What Atlas answers to a login, and to much else.
+const ATLAS_ERROR: i32 = 8000;
 const NOT_A_REPLICA_SET: i32 = 40573;
 /// BSONObjectTooLarge; an event above 64 MB, which is the server's limit while it makes one; an event
 /// that cannot be split because one of its fields is too large (seen with 6.0.27).
@@ -73,6 +81,10 @@ pub(crate) const WIRE_VERSION_6_0: i32 = 17;
 /// unknown, or the value (40575 with 4.2.6, 2 with 5.0.4).
 const UNKNOWN_OPTION: [i32; 3] = [40415, 40575, 2];
 
+/// For how long a stream that has been open is opened again although the server refuses its user: a
+/// user, a password or a role may be in the middle of being replaced.
+pub(crate) const REFUSED_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Whether the stream may be opened again after this failure, from where it was.
 pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Option<i32>) -> bool {
     match &*error.kind {
@@ -80,10 +92,16 @@ pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Opti
         | DriverErrorKind::ConnectionPoolCleared { .. }
         | DriverErrorKind::ServerSelection { .. } => true,
         DriverErrorKind::DnsResolve { .. } => phase != Phase::Opening,
+        // No login fails with a label.
+        DriverErrorKind::Authentication { .. } => {
+            wrapped(error).is_some_and(|cause| is_resumable(cause, Phase::Reopening, None))
+        }
+        DriverErrorKind::Command(command) if command.code == INTERRUPTED => true,
         DriverErrorKind::Command(command) if phase == Phase::Streaming => {
             let code = command.code;
             !is_terminal(code)
                 && (matches!(code, CURSOR_NOT_FOUND | CURSOR_KILLED)
+                    || SHUTTING_DOWN.contains(&code)
                     || error.contains_label(RESUMABLE_LABEL)
                     || (wire_version.is_some_and(|version| version < WIRE_VERSION_4_4)
                         && RESUMABLE_CODES.contains(&code)))
@@ -97,6 +115,37 @@ pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Opti
         }
         _ => false,
     }
+}
+
+/// Whether the server refuses the user: the login, or what the user may do.
+pub(crate) fn is_refused(error: &DriverError) -> bool {
+    match &*error.kind {
+        DriverErrorKind::Authentication { .. } => {
+            wrapped(error).is_none_or(|cause| !is_resumable(cause, Phase::Reopening, None))
+        }
+        DriverErrorKind::Command(command) => {
+            matches!(command.code, UNAUTHORIZED | AUTHENTICATION_FAILED)
+                || command.code == ATLAS_ERROR && command.message.contains("auth")
+        }
+        _ => false,
+    }
+}
+
+/// Whether no server could be asked. That the driver has given up its connections, which it does after a login
+/// that failed, says nothing about that.
+pub(crate) fn is_unreachable(error: &DriverError) -> bool {
+    matches!(
+        &*error.kind,
+        DriverErrorKind::Io(_)
+            | DriverErrorKind::ServerSelection { .. }
+            | DriverErrorKind::DnsResolve { .. }
+    )
+}
+
+/// Whether the server treats the connection, which was logged in, as one that is not: its user was dropped.
+pub(crate) fn is_logged_out(error: &DriverError) -> bool {
+    matches!(&*error.kind, DriverErrorKind::Command(command)
+        if command.code == UNAUTHORIZED && command.message.contains("requires authentication"))
 }
 
 fn is_terminal(code: i32) -> bool {
@@ -124,6 +173,7 @@ pub(crate) fn may_be_split_otherwise(error: &DriverError) -> bool {
 ///
 /// `from` is where the stream was to go on, if that is known.
 pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Timestamp>) -> Error {
+    let error = cause(error);
     let code = server_code(error).unwrap_or(0);
     let (kind, advice) = match &*error.kind {
         DriverErrorKind::Authentication { .. } => {
@@ -209,13 +259,29 @@ fn server_code(error: &DriverError) -> Option<i32> {
     if let DriverErrorKind::Command(command) = &*error.kind {
         return Some(command.code);
     }
+    wrapped(error).and_then(server_code)
+}
+
+/// What has ended a login if it was not the user, else the failure itself.
+fn cause(error: &DriverError) -> &DriverError {
+    match &*error.kind {
+        DriverErrorKind::Authentication { .. } if !is_refused(error) => {
+            wrapped(error).unwrap_or(error)
+        }
+        _ => error,
+    }
+}
+
+/// The failure of which the driver has made this one. Whatever ends a login is an authentication failure to it.
+fn wrapped(error: &DriverError) -> Option<&DriverError> {
     let source = std::error::Error::source(error)?;
-    source.downcast_ref::<DriverError>().and_then(server_code)
+    let boxed = || source.downcast_ref::<Box<DriverError>>().map(|error| &**error);
+    source.downcast_ref::<DriverError>().or_else(boxed)
 }
 
 /// The driver's text without its debugging details.
 pub(crate) fn text_of(error: &DriverError) -> String {
-    match &*error.kind {
+    match &*cause(error).kind {
         DriverErrorKind::Command(command) if command.code_name.is_empty() => {
             format!("{} (code {})", command.message, command.code)
         }

@@ -714,7 +714,9 @@ impl Stream {
             Some(advice) => failure.with_advice(&advice),
             None => failure,
         };
-        if in_time && resume::is_resumable(error, phase, wire_version) {
+        let is_refused = phase != Phase::Opening && resume::is_refused(error);
+        let in_time = in_time && course.trouble.bears(error, is_refused);
+        if in_time && (is_refused || resume::is_resumable(error, phase, wire_version)) {
             self.source.meter.troubled(failure.of_worker(self.source.name.as_str()));
             return Ok(());
         }
@@ -794,16 +796,19 @@ struct Trouble {
     since: Option<Instant>,
     backoff: Backoff,
     told: bool,
+    /// Since when the server refuses the user.
+    refused: Option<Instant>,
 }
 
 impl Trouble {
     /// The time before the first open counts from the start.
     fn new() -> Self {
-        Self { since: Some(Instant::now()), backoff: Backoff::new(), told: false }
+        Self { since: Some(Instant::now()), backoff: Backoff::new(), told: false, refused: None }
     }
 
     fn ends(&mut self, sound: bool) {
         self.since = None;
+        self.refused = None;
         self.told = false;
         if sound {
             self.backoff = Backoff::new();
@@ -813,6 +818,19 @@ impl Trouble {
     /// Of its next line: that it has begun is a warning, that it goes on is none.
     fn level(&mut self) -> LogLevel {
         if std::mem::replace(&mut self.told, true) { LogLevel::Info } else { LogLevel::Warn }
+    }
+
+    /// Whether the server refuses the user for so short a time that it may be a mistake. Time in which it
+    /// cannot be reached does not count.
+    fn bears(&mut self, error: &DriverError, is_refused: bool) -> bool {
+        if is_refused {
+            let since = *self.refused.get_or_insert_with(Instant::now);
+            return since.elapsed() < resume::REFUSED_PATIENCE;
+        }
+        if resume::is_unreachable(error) {
+            self.refused = None;
+        }
+        true
     }
 
     fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {

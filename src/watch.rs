@@ -156,7 +156,7 @@ impl Watch {
     }
 
     /// Once the stream has been open: give up opening it again after this time. Without it the
-    /// worker never gives up.
+    /// worker never gives up, but for a user that the server refuses: after 30 seconds.
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.options.retry = Some(time);
         self

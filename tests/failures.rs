@@ -263,9 +263,8 @@ fn refused_credentials_fail_the_worker_at_once() {
     set.client().database("admin").run_command(create).run().unwrap();
     let with = |credentials: &str| set.uri().replace(&format!("root:{SECRET}"), credentials);
     for (uri, code, advice) in [
-        // The driver makes an error of its own of the server's, without the code.
-        (with("root:hunter3"), 0, "password"),
-        (with("nobody:hunter3"), 0, "password"),
+        (with("root:hunter3"), 18, "password"),
+        (with("nobody:hunter3"), 18, "password"),
         (with("guest:guest"), 13, "changeStream"),
     ] {
         let buffer = Buffer::new(10);

@@ -80,10 +80,18 @@ impl CollectionCheckpoint {
         let (sender, made) = crossbeam_channel::bounded(1);
         let deployment = Arc::clone(&self.deployment);
         self.deployment.runtime().spawn(async move {
-            let _ = sender.send(deployment.client().await.cloned());
+            let _ = sender.send(deployment.client().await);
         });
         let client = Client::from(made.recv()??);
         Ok(client.database(&self.database).collection(&self.collection))
+    }
+
+    /// Retriable where a worker would open its stream again.
+    fn failure(&self, error: &DriverError) -> StoreError {
+        self.deployment.failed(error);
+        let failure = Error::new(ErrorKind::Checkpoint, resume::text_of(error));
+        let passes = resume::is_resumable(error, Phase::Reopening, None);
+        Box::new(if passes { failure.retriable() } else { failure })
     }
 }
 
@@ -134,7 +142,7 @@ impl CheckpointStore for CollectionCheckpoint {
                 mongodb::options::ReadPreference::Primary,
             ))
             .run()
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| self.failure(&error))?;
         let text = match &found {
             Some(document)
                 if !document.contains_key("checkpoint") && document.contains_key(OWNER) =>
@@ -149,7 +157,7 @@ impl CheckpointStore for CollectionCheckpoint {
             .upsert(true)
             .write_concern(Self::concern())
             .run()
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| self.failure(&error))?;
         Ok(text)
     }
 
@@ -160,7 +168,7 @@ impl CheckpointStore for CollectionCheckpoint {
             .update_one(doc! { "_id": name, OWNER: self.owner }, doc! { "$set": changes })
             .write_concern(Self::concern())
             .run()
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| self.failure(&error))?;
         if updated.matched_count == 0 {
             return Err(
                 "another worker has taken it over, or it was removed: two workers must not use \
@@ -170,11 +178,4 @@ impl CheckpointStore for CollectionCheckpoint {
         }
         Ok(())
     }
-}
-
-/// Retriable where a worker would open its stream again.
-fn failure(error: &DriverError) -> StoreError {
-    let failure = Error::new(ErrorKind::Checkpoint, resume::text_of(error));
-    let passes = resume::is_resumable(error, Phase::Reopening, None);
-    Box::new(if passes { failure.retriable() } else { failure })
 }

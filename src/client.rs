@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bson::doc;
 use mongodb::Client;
-use mongodb::error::{Error as DriverError, Result as DriverResult};
+use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind, Result as DriverResult};
 use mongodb::event::EventHandler;
 use mongodb::options::{
     ClientOptions, DriverInfo, HostInfo, ReadPreference, SelectionCriteria, ServerAddress,
@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
+use crate::reach::{Reach, Unreachable};
 use crate::resume;
 use crate::servers::Servers;
 use crate::uri::Uri;
@@ -77,12 +78,50 @@ pub(crate) struct Deployment {
 struct Connected {
     client: OnceCell<Client>,
     servers: Arc<Servers>,
+    reach: Arc<Reach>,
     runtime: &'static Runtime,
 }
 
 impl Connected {
     fn new(runtime: &'static Runtime) -> Arc<Self> {
-        Arc::new(Self { client: OnceCell::new(), servers: Arc::default(), runtime })
+        Arc::new(Self {
+            client: OnceCell::new(),
+            servers: Arc::default(),
+            reach: Arc::default(),
+            runtime,
+        })
+    }
+
+    fn adjust(&self, mut options: ClientOptions) -> ClientOptions {
+        // Every open cursor holds a connection while it waits: with the default of 10 the eleventh
+        // stream would starve, and two at a time would connect slowly.
+        options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(65_536));
+        options.max_connecting = Some(options.max_connecting.unwrap_or(0).max(64));
+        // The driver's retried aggregate forgets where a stream was; we open it again ourselves.
+        options.retry_reads = Some(false);
+        // The least the driver takes, for servers before 4.4, which have to be asked whether there is
+        // a new primary. Later ones tell by themselves: it costs them a small message each time.
+        options.heartbeat_freq.get_or_insert(Duration::from_millis(500));
+        // Also how long a server may be silent on a heartbeat before it counts as dead, 10 s by the
+        // driver's default. To reach a server on another continent takes four round trips, with TLS,
+        // of some 0.3 s, and a second or three more where the first or the second packet is lost:
+        // less than 5 s. Elections are seen without it, from the other members.
+        options.connect_timeout.get_or_insert(Duration::from_secs(5));
+        options.driver_info = Some(
+            DriverInfo::builder()
+                .name("mongostream")
+                .version(Some(env!("CARGO_PKG_VERSION").to_owned()))
+                .build(),
+        );
+        self.reach.begins(&options);
+        let (servers, reach) = (Arc::clone(&self.servers), Arc::clone(&self.reach));
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
+            reach.monitored(&event);
+            servers.monitored(event);
+        }));
+        options.cmap_event_handler =
+            Some(EventHandler::callback(|event| Servers::connecting(&event)));
+        options
     }
 
     /// Whether the URI's read preference is the primary and nothing else.
@@ -154,17 +193,29 @@ impl Deployment {
         Arc::clone(&self.connected.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Begins anew with a client without connections, if this failure says that a server has logged ours
-    /// out, and if that has not been done since.
+    /// What a failure of this client means: why there is no server, where the driver has found none; and
+    /// that a client which will not recover is replaced.
     ///
-    /// A server does so when the user is dropped, and does not take it back when the user is made anew; the
-    /// driver goes on using such a connection, and logs in on new ones only.
-    fn forget_if_logged_out(&self, failed: &Arc<Connected>, error: &DriverError) {
+    /// A server logs a connection out when its user is dropped, and does not take that back when the user is
+    /// made anew. The driver goes on using such a connection, and logs in on new ones only. And a client that
+    /// has struck off all servers, since others have answered at their addresses, looks for none any more.
+    fn failed_on(&self, connected: &Arc<Connected>, error: DriverError) -> DriverError {
+        let error = match &*error.kind {
+            DriverErrorKind::ServerSelection { .. } => connected.reach.reason().into(),
+            _ => error,
+        };
+        let has_user = self.uri.parsed().credential.is_some();
+        let is_hopeless = Unreachable::of(&error).is_some_and(|reason| reason.is_final);
+        if is_hopeless || has_user && resume::is_logged_out(&error) {
+            self.begin_anew(connected);
+        }
+        error
+    }
+
+    /// Replaces this client, if that has not been done since.
+    fn begin_anew(&self, failed: &Arc<Connected>) {
         /// By then nobody uses it any more but open cursors, which keep it for themselves.
         const GRACE: Duration = Duration::from_secs(60);
-        if self.uri.parsed().credential.is_none() || !resume::is_logged_out(error) {
-            return;
-        }
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&connected, failed) {
             let old = std::mem::replace(&mut *connected, Connected::new(self.runtime));
@@ -176,8 +227,14 @@ impl Deployment {
     }
 
     /// The same for a failure of a command that is no cursor's.
-    pub(crate) fn failed(&self, error: &DriverError) {
-        self.forget_if_logged_out(&self.connected(), error);
+    pub(crate) fn failed(&self, error: DriverError) -> DriverError {
+        self.failed_on(&self.connected(), error)
+    }
+
+    /// Why no server can be used now, if that is so.
+    pub(crate) fn trouble(&self) -> Option<DriverError> {
+        let connected = self.connected();
+        connected.reach.trouble(connected.needs_primary()).map(Into::into)
     }
 
     /// Does the work of one cursor until its server is lost, see [`Servers::while_there`].
@@ -186,11 +243,13 @@ impl Deployment {
         work: impl Future<Output = DriverResult<T>>,
     ) -> DriverResult<T> {
         let connected = self.connected();
-        let result = connected.servers.while_there(|| connected.needs_primary(), work).await;
-        if let Err(error) = &result {
-            self.forget_if_logged_out(&connected, error);
-        }
-        result
+        let work = connected.servers.while_there(|| connected.needs_primary(), work);
+        let result = tokio::select! {
+            biased;
+            result = work => result,
+            hopeless = connected.reach.is_hopeless() => Err(hopeless.into()),
+        };
+        result.map_err(|error| self.failed_on(&connected, error))
     }
 
     /// Closes a cursor that was given up while its server may be well. The driver's own killCursors goes
@@ -226,36 +285,8 @@ impl Deployment {
         let connected = self.connected();
         let client = connected.client.get_or_try_init(|| async {
             let options = ClientOptions::parse(self.uri.parsed().clone()).await?;
-            Client::with_options(adjust(options, &connected.servers))
+            Client::with_options(connected.adjust(options))
         });
         client.await.cloned()
     }
-}
-
-fn adjust(mut options: ClientOptions, servers: &Arc<Servers>) -> ClientOptions {
-    // Every open cursor holds a connection while it waits: with the default of 10 the eleventh
-    // stream would starve, and two at a time would connect slowly.
-    options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(65_536));
-    options.max_connecting = Some(options.max_connecting.unwrap_or(0).max(64));
-    // The driver's retried aggregate forgets where a stream was; we open it again ourselves.
-    options.retry_reads = Some(false);
-    // The least the driver takes, for servers before 4.4, which have to be asked whether there is
-    // a new primary. Later ones tell by themselves: it costs them a small message each time.
-    options.heartbeat_freq.get_or_insert(Duration::from_millis(500));
-    // Also how long a server may be silent on a heartbeat before it counts as dead, 10 s by the
-    // driver's default. To reach a server on another continent takes four round trips, with TLS,
-    // of some 0.3 s, and a second or three more where the first or the second packet is lost:
-    // less than 5 s. Elections are seen without it, from the other members.
-    options.connect_timeout.get_or_insert(Duration::from_secs(5));
-    options.driver_info = Some(
-        DriverInfo::builder()
-            .name("mongostream")
-            .version(Some(env!("CARGO_PKG_VERSION").to_owned()))
-            .build(),
-    );
-    let servers = Arc::clone(servers);
-    options.sdam_event_handler =
-        Some(EventHandler::callback(move |event| servers.monitored(event)));
-    options.cmap_event_handler = Some(EventHandler::callback(|event| Servers::connecting(&event)));
-    options
 }

@@ -10,8 +10,10 @@ use std::time::Duration;
 use bson::{DateTime, Timestamp};
 use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind};
 
+use crate::cursor::Position;
 use crate::error::{Error, ErrorKind};
 use crate::options::Options;
+use crate::reach::Unreachable;
 use crate::uri::Uri;
 
 /// What the worker was doing when it failed.
@@ -64,6 +66,11 @@ const UNKNOWN_STAGE: i32 = 40324;
 /// What servers that do not know of split events say of their tokens (seen with 6.0.5).
 const INVALID_TOKEN: i32 = 40646;
 const CHANGE_STREAM_FATAL: i32 = 280;
+const INVALIDATE_TOKEN: i32 = 260;
+/// What servers say of a token that is none, or not one for them: no hexadecimal digits, no key, no field, not
+/// the right type (seen with 4.2.6 and 6.0.5).
+const BAD_TOKEN: [i32; 11] =
+    [9, 15, INVALIDATE_TOKEN, 40645, INVALID_TOKEN, 40647, 40648, 40649, 50788, 50811, 50874];
 /// What 6.0 answers where an image is required that it does not have.
 const NO_MATCHING_DOCUMENT: i32 = 47;
 /// ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError.
@@ -88,10 +95,14 @@ pub(crate) const REFUSED_PATIENCE: Duration = Duration::from_secs(30);
 /// Whether the stream may be opened again after this failure, from where it was.
 pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Option<i32>) -> bool {
     match &*error.kind {
+        // Behind an address of a set that was there before, another may answer for a while.
+        _ if Unreachable::of(error).is_some_and(|reason| reason.is_final) => {
+            phase != Phase::Opening
+        }
         DriverErrorKind::Io(_)
         | DriverErrorKind::ConnectionPoolCleared { .. }
-        | DriverErrorKind::ServerSelection { .. } => true,
-        DriverErrorKind::DnsResolve { .. } => phase != Phase::Opening,
+        | DriverErrorKind::ServerSelection { .. }
+        | DriverErrorKind::DnsResolve { .. } => true,
         // No login fails with a label.
         DriverErrorKind::Authentication { .. } => {
             wrapped(error).is_some_and(|cause| is_resumable(cause, Phase::Reopening, None))
@@ -217,6 +228,8 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
             ),
             _ => (ErrorKind::Server, ""),
         },
+        // It says itself what to do.
+        _ if Unreachable::of(error).is_some() => (ErrorKind::Connect, ""),
         DriverErrorKind::Io(_)
         | DriverErrorKind::ConnectionPoolCleared { .. }
         | DriverErrorKind::ServerSelection { .. }
@@ -237,7 +250,29 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
         text.push_str(&format!("; it was to go on from {time}, unix time {seconds}"));
     }
     let result = Error::new(kind, text).with_server_code(code);
-    if is_resumable(error, Phase::Reopening, None) { result.retriable() } else { result }
+    let is_final = Unreachable::of(error).is_some_and(|reason| reason.is_final);
+    if !is_final && is_resumable(error, Phase::Reopening, None) {
+        result.retriable()
+    } else {
+        result
+    }
+}
+
+/// Which option to look at where the server does not take a resume token.
+pub(crate) fn token_advice(error: &DriverError, from: &Position) -> Option<&'static str> {
+    let code = server_code(error).filter(|code| BAD_TOKEN.contains(code))?;
+    match from {
+        Position::Start(Some(("resumeAfter", _))) if code == INVALIDATE_TOKEN => Some(
+            "; the option resume_after has the token of an invalidate: give it to start_after instead",
+        ),
+        Position::Start(Some(("resumeAfter", _))) => Some(
+            "; the option resume_after has something else: give it the resume token of a message, all of it",
+        ),
+        Position::Start(Some(("startAfter", _))) => Some(
+            "; the option start_after has something else: give it the resume token of a message, all of it",
+        ),
+        _ => None,
+    }
 }
 
 /// What to do about a server that is too old for an option.
@@ -289,6 +324,27 @@ pub(crate) fn text_of(error: &DriverError) -> String {
             format!("{} (code {}, {})", command.message, command.code, command.code_name)
         }
         DriverErrorKind::InvalidArgument { message, .. } => message.clone(),
+        // Of ours.
+        DriverErrorKind::Custom(_) => match error.get_custom::<String>() {
+            Some(text) => text.clone(),
+            None => "an unknown failure".to_owned(),
+        },
+        DriverErrorKind::Io(inner) => match inner.get_ref() {
+            Some(reason) => reason.to_string(),
+            None => format!("I/O error: {inner}"),
+        },
+        // Without the dump of the other failure.
+        DriverErrorKind::ConnectionPoolCleared { message, .. } => {
+            let text = message.split(" because another operation failed").next();
+            let text = text.and_then(|text| text.strip_prefix("Connection pool for "));
+            match text.and_then(|text| text.strip_suffix(" cleared")) {
+                Some(server) => {
+                    format!("the connections to {server} were given up, since another one failed")
+                }
+                None => "the connections were given up, since another one failed".to_owned(),
+            }
+        }
+        DriverErrorKind::ServerSelection { .. } => "no server can be used".to_owned(),
         kind => kind.to_string(),
     }
 }

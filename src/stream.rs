@@ -232,6 +232,7 @@ impl Stream {
                 answer => return answer,
             };
             log::line!(trouble.level(), self.name(), "{error}; it is tried again");
+            self.source.meter.attempted();
             self.source.meter.troubled(error.of_worker(self.name()));
             let wait = trouble.backoff.next();
             if self.control.stop.wait(Some(Instant::now() + wait)) {
@@ -255,8 +256,9 @@ impl Stream {
         };
         let mut saved = None;
         if let Some(checkpointer) = &self.checkpointer {
-            saved =
-                self.patiently(&mut course.trouble, || checkpointer.load(&self.control.stop))?;
+            saved = self.patiently(&mut course.trouble, || {
+                checkpointer.load(&self.control.stop, |answer| self.await_opening(answer))
+            })?;
             // A position of another beginning must not replace it.
             if self.control.stop.is_open() {
                 return Ok(None);
@@ -362,6 +364,8 @@ impl Stream {
                 Some(number)
             },
         );
+        self.source.meter.attempted();
+        self.await_opening(|limit| cursor.has_next_within(&self.control.stop, limit));
         let (reply, first) = match cursor.next(&self.control.stop) {
             Next::Reply(reply, first) => (reply, first),
             other => return self.end_of(other, cursor.progress().is_open, course),
@@ -595,6 +599,35 @@ impl Stream {
         }
     }
 
+    /// Waits for the deployment, and at the first start says for whom it waits: there may be half a minute of
+    /// looking for a server before the first failure.
+    fn await_opening(&self, mut has_come: impl FnMut(Duration) -> bool) {
+        const SILENCE: Duration = Duration::from_secs(3);
+        if self.control.ready.is_open() {
+            return;
+        }
+        let (mut level, mut silence, mut waited) = (LogLevel::Warn, SILENCE, Duration::ZERO);
+        while !has_come(silence) {
+            waited += silence;
+            let seconds = waited.as_secs();
+            let why = self.deployment.trouble().map(|why| {
+                let uri = self.deployment.uri();
+                resume::error(&why, uri, "open the change stream", None).of_worker(self.name())
+            });
+            match why {
+                Some(why) => {
+                    log::line!(level, self.name(), "is not open after {seconds} s: {why}");
+                    self.source.meter.troubled(why);
+                }
+                None => {
+                    let uri = self.deployment.uri().shown();
+                    log::line!(level, self.name(), "is not open after {seconds} s: {uri} is slow");
+                }
+            }
+            (level, silence) = (LogLevel::Info, silence * 2);
+        }
+    }
+
     /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
     /// number before its first event is left free for the message that says what is lost.
     fn open(&self, from: Position, pace: Pace, is_restart: bool) -> Cursor {
@@ -611,6 +644,8 @@ impl Stream {
     /// Hands over what one cursor delivers, for as long as it lives.
     fn hand_over(&self, cursor: &Cursor, course: &mut Course) -> End {
         let mut opened = false;
+        self.source.meter.attempted();
+        self.await_opening(|limit| cursor.has_next_within(&self.control.stop, limit));
         loop {
             let (reply, first) = match cursor.next(&self.control.stop) {
                 Next::Reply(reply, first) => (reply, first),
@@ -712,6 +747,10 @@ impl Stream {
         let wire_version = self.deployment.wire_version();
         let failure = match resume::missing_feature(error, &self.options, wire_version) {
             Some(advice) => failure.with_advice(&advice),
+            None => failure,
+        };
+        let failure = match resume::token_advice(error, &course.position) {
+            Some(advice) => failure.with_advice(advice),
             None => failure,
         };
         let is_refused = phase != Phase::Opening && resume::is_refused(error);

@@ -93,6 +93,9 @@ fn a_bad_uri_is_refused_at_the_start() {
         ("mongodb://user:hunter2@host/?readPreference=fastest", "fastest"),
         ("mongodb://user:hunter2@host/?authMechanism=NONE", "NONE"),
         ("mongodb://user:hunter2@host/?w=1&w=2", "repeated"),
+        ("mongodb://user:hunter2@host/?socketTimeoutMS=1000", "leave it out"),
+        ("mongodb://user:hunter2@host/?ssl_ca_certs=hunter2", "use tlsCAFile"),
+        ("mongodb://user:hunter2@host/?authMechanism=GSSAPI", "GSSAPI is not supported"),
         ("mongodb://user:hun/ter2@host/", "percent-encode"),
         ("mongodb://user:hun@ter2@host/", "percent-encode"),
         ("mongodb://user:hun:ter2@host/", "percent-encode"),
@@ -338,10 +341,19 @@ fn a_bad_pipeline_stage_fails_the_worker() {
 #[test]
 fn a_bad_resume_token_fails_the_worker() {
     // Not hexadecimal; hexadecimal, but no key; no token at all.
-    for token in [r#"{"_data": "zz"}"#, r#"{"_data": "00ff"}"#, r#"{"when": 1}"#] {
+    let tokens = [
+        r#"{"_data": "zz"}"#,
+        r#"{"_data": "00ff"}"#,
+        r#"{"_data": "82"}"#,
+        r#"{"_data": ""}"#,
+        r#"{"_data": 1}"#,
+        r#"{"when": 1}"#,
+    ];
+    for token in tokens {
         for option in ["resume_after", "start_after"] {
             let error = refused("token", |watch| watch.option(option, token));
             assert_ne!(error.server_code(), 0, "{token}: {error}");
+            assert!(error.to_string().contains(option), "{token}: {error}");
         }
     }
 }
@@ -363,6 +375,7 @@ fn resume_after_an_invalidate_fails_the_worker() {
     let token = messages[2].resume_token().unwrap();
     let error = refused(&database, |watch| watch.option("resume_after", token));
     assert_eq!(error.server_code(), 260, "{error}");
+    assert!(error.to_string().contains("start_after"), "{error}");
 }
 
 #[test]

@@ -87,10 +87,10 @@ impl CollectionCheckpoint {
     }
 
     /// Retriable where a worker would open its stream again.
-    fn failure(&self, error: &DriverError) -> StoreError {
-        self.deployment.failed(error);
-        let failure = Error::new(ErrorKind::Checkpoint, resume::text_of(error));
-        let passes = resume::is_resumable(error, Phase::Reopening, None);
+    fn failure(&self, error: DriverError) -> StoreError {
+        let error = self.deployment.failed(error);
+        let failure = Error::new(ErrorKind::Checkpoint, resume::text_of(&error));
+        let passes = resume::is_resumable(&error, Phase::Reopening, None);
         Box::new(if passes { failure.retriable() } else { failure })
     }
 }
@@ -142,7 +142,7 @@ impl CheckpointStore for CollectionCheckpoint {
                 mongodb::options::ReadPreference::Primary,
             ))
             .run()
-            .map_err(|error| self.failure(&error))?;
+            .map_err(|error| self.failure(error))?;
         let text = match &found {
             Some(document)
                 if !document.contains_key("checkpoint") && document.contains_key(OWNER) =>
@@ -157,7 +157,7 @@ impl CheckpointStore for CollectionCheckpoint {
             .upsert(true)
             .write_concern(Self::concern())
             .run()
-            .map_err(|error| self.failure(&error))?;
+            .map_err(|error| self.failure(error))?;
         Ok(text)
     }
 
@@ -168,7 +168,7 @@ impl CheckpointStore for CollectionCheckpoint {
             .update_one(doc! { "_id": name, OWNER: self.owner }, doc! { "$set": changes })
             .write_concern(Self::concern())
             .run()
-            .map_err(|error| self.failure(&error))?;
+            .map_err(|error| self.failure(error))?;
         if updated.matched_count == 0 {
             return Err(
                 "another worker has taken it over, or it was removed: two workers must not use \

@@ -12,7 +12,7 @@ use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind};
 
 use crate::cursor::Position;
 use crate::error::{Error, ErrorKind};
-use crate::options::Options;
+use crate::options::{OnOversized, Options};
 use crate::reach::Unreachable;
 use crate::uri::Uri;
 
@@ -205,10 +205,7 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
             ),
             _ if EVENT_TOO_LARGE.contains(&code) => (
                 ErrorKind::Oversized,
-                "; a change event is larger than the 16 MB that the server can send: on_oversized=split \
-                 has it sent in parts (MongoDB 6.0.9, no field of it above 16 MB, 64 MB together), \
-                 on_oversized=skip goes on behind a message in its place, and a $project in the option \
-                 pipeline makes it smaller",
+                "; a change event is larger than the 16 MB that the server can send",
             ),
             NO_MATCHING_DOCUMENT => (
                 ErrorKind::Server,
@@ -255,6 +252,25 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
         result.retriable()
     } else {
         result
+    }
+}
+
+/// What to do about an event that the server cannot send, beyond what the options already say.
+pub(crate) fn oversized_advice(policy: OnOversized) -> &'static str {
+    match policy {
+        OnOversized::Split => {
+            "; this server cannot split it (that takes MongoDB 6.0.9, no field above 16 MB and 64 MB together): \
+             on_oversized=skip leaves it out, with a message in its place, and a $project in the option \
+             pipeline makes it smaller"
+        }
+        OnOversized::Fail => {
+            "; on_oversized=split has it sent in parts (MongoDB 6.0.9), on_oversized=skip leaves it out, with a \
+             message in its place, and a $project in the option pipeline makes it smaller"
+        }
+        OnOversized::Skip => {
+            "; a message with the operation oversized stands in its place, as on_oversized=skip says; a $project \
+             in the option pipeline makes such events smaller"
+        }
     }
 }
 

@@ -568,7 +568,8 @@ impl Stream {
     }
 
     fn tell_of_oversized(&self, error: &DriverError, outline: &[u8]) -> Result<(), End> {
-        let failure = resume::error(error, self.deployment.uri(), "send an event", None);
+        let failure = resume::error(error, self.deployment.uri(), "send an event", None)
+            .with_advice(resume::oversized_advice(self.options.on_oversized));
         self.source.meter.troubled(failure.of_worker(self.name()));
         let mut namespace = String::new();
         event::write_namespace(outline, &mut namespace);
@@ -748,6 +749,12 @@ impl Stream {
         let failure = match resume::missing_feature(error, &self.options, wire_version) {
             Some(advice) => failure.with_advice(&advice),
             None => failure,
+        };
+        let failure = match failure.kind() {
+            ErrorKind::Oversized => {
+                failure.with_advice(resume::oversized_advice(self.options.on_oversized))
+            }
+            _ => failure,
         };
         let failure = match resume::token_advice(error, &course.position) {
             Some(advice) => failure.with_advice(advice),

@@ -41,6 +41,11 @@ impl Uri {
         &self.parsed
     }
 
+    /// The database in its path; `admin` is none, but the place of the users.
+    pub(crate) fn database(&self) -> Option<&str> {
+        self.parsed.default_database.as_deref().filter(|name| *name != "admin")
+    }
+
     /// For messages: without user, password and options.
     pub(crate) fn shown(&self) -> String {
         shown(&self.text)

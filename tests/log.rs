@@ -327,3 +327,17 @@ fn the_first_start_tells_for_whom_it_waits() {
         wait_until(DEADLINE, "it has stopped", || worker.state() == WorkerState::Stopped);
     }
 }
+
+#[test]
+fn an_operation_type_that_nobody_knows_is_a_warning() {
+    collect();
+    let name = "unknown operation";
+    let watch = Worker::watch(ground::shared().uri()).database("shop").name(name);
+    let buffer = Buffer::new(10);
+    let _worker = watch.operations(["insert", "futureOperation"]).spawn(&buffer).unwrap();
+    let lines = lines(name);
+    let (level, text) = &lines[0];
+    assert_eq!(*level, Level::Warn);
+    assert!(text.contains("\"futureOperation\""), "{text}");
+    assert!(!lines.iter().any(|(_, text)| text.contains("\"insert\"")), "{lines:?}");
+}

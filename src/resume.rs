@@ -47,6 +47,9 @@ const SHUTTING_DOWN: [i32; 2] = [91, 11600];
 
 /// By killOp: somebody or something has ended this one operation, and not what it is for.
 const INTERRUPTED: i32 = 11601;
+/// What a member of a set with passwords answers to the cluster time of another one until it has read the keys by
+/// which it checks that: for a moment, after it was started.
+const KEY_NOT_FOUND: i32 = 211;
 const CURSOR_NOT_FOUND: i32 = 43;
 /// What a getMore that waits in the server gets where a later one would get CursorNotFound.
 const CURSOR_KILLED: i32 = 237;
@@ -107,7 +110,11 @@ pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Opti
         DriverErrorKind::Authentication { .. } => {
             wrapped(error).is_some_and(|cause| is_resumable(cause, Phase::Reopening, None))
         }
-        DriverErrorKind::Command(command) if command.code == INTERRUPTED => true,
+        DriverErrorKind::Command(command)
+            if matches!(command.code, INTERRUPTED | KEY_NOT_FOUND) =>
+        {
+            true
+        }
         DriverErrorKind::Command(command) if phase == Phase::Streaming => {
             let code = command.code;
             !is_terminal(code)

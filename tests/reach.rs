@@ -159,3 +159,14 @@ fn a_set_without_a_primary_is_named_so() {
     let secondary = format!("{} (secondary)", alive.address());
     assert_says(&error, &[dead[0], dead[1], &secondary, "primary"]);
 }
+
+#[test]
+fn a_server_that_requires_tls_is_named_so() {
+    let set = ReplicaSet::builder().tls().start().unwrap();
+    let address = set.member(0).address();
+    let error = refused(&format!("mongodb://{address}/?{QUICK}"));
+    assert_says(&error, &[address, "tls=true"]);
+    // Its certificate is signed by nobody who is known here.
+    let error = refused(&format!("mongodb://{address}/?tls=true&{QUICK}"));
+    assert_says(&error, &[address, "certificate", "UnknownIssuer"]);
+}

@@ -401,6 +401,7 @@ fn a_reopening_that_can_help_is_tried_again() {
         89,    // NetworkTimeout
         91,    // ShutdownInProgress
         13,    // Unauthorized, see tests/logins.rs
+        211,   // KeyNotFound, of a member with passwords that was just started
         10107, // NotWritablePrimary
         11601, // Interrupted
         11602, // InterruptedDueToReplStateChange

@@ -81,13 +81,15 @@
 
 /**
  * comma list of operation types. Deliver only these, such as insert,update,delete; where it is not
- * set all. The library's own messages always come.
+ * set all. The library's own messages always come. A type that is almost one of the known ones is
+ * refused; another one, which a newer server may have, is a warning in the log.
  */
 #define MS_OPT_OPERATIONS "operations"
 
 /**
  * JSON array of aggregation stages [[]]. Stages that the server puts behind $changeStream, such as
- * $match and $project. Keep the event's _id: it is the resume token.
+ * $match and $project. Keep the event's _id: it is the resume token. They do not filter the
+ * documents of a snapshot.
  */
 #define MS_OPT_PIPELINE "pipeline"
 
@@ -135,21 +137,25 @@
 
 /**
  * false | true [false]. Oplog JSON of updates has a key UpdatedPaths: the dotted paths of all
- * fields that were set, down to the innermost, without array indexes.
+ * fields that were set, down to the innermost, without array indexes, each once. Removed fields and
+ * truncated arrays are not among them. Where the server does not tell (before MongoDB 6.1, or
+ * without show_expanded_events), a step of digits after the first is taken for an index, although
+ * it may be a field's name.
  */
 #define MS_OPT_UPDATED_PATHS "updated_paths"
 
 /**
  * -1 (never) to 9223372036854775807 [-1]. Once the stream has been open: give up opening it again
- * after this many milliseconds.
+ * after this many milliseconds. Where the server refuses the user, the worker gives up after 30
+ * seconds in any case.
  */
 #define MS_OPT_RETRY_MS "retry_ms"
 
 /**
  * never | initial | always [never]. Deliver the documents that exist before the stream, as messages
  * with the operation snapshot: where there is no checkpoint yet, or at every start. An unfinished
- * one goes on from its checkpoint, whatever is set. Excludes start_at_time, resume_after and
- * start_after.
+ * one goes on from its checkpoint, whatever is set. pipeline and operations do not filter them.
+ * Excludes start_at_time, resume_after and start_after.
  */
 #define MS_OPT_SNAPSHOT "snapshot"
 
@@ -625,7 +631,8 @@ void ms_buffer_free(ms_buffer *buffer);
 
 /**
  * Starts a worker on the deployment at uri (MongoDB manual, "Connection Strings"). collection NULL:
- * the whole database; database NULL too: the whole deployment. options may be NULL: every default.
+ * the whole database; database NULL too: the database in the URI's path, and where there is none, or
+ * "/admin", the whole deployment. options may be NULL: every default.
  * Nothing is kept of the arguments but a reference to the buffer's inside.
  *
  * Checks every argument and option now, and connects on the worker's own thread. What goes wrong there
@@ -720,11 +727,14 @@ const char *ms_message_namespace(const ms_message *message);
 
 /**
  * The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
- * descended into, array indexes left out, and each path is there once; "[]" for other events.
+ * descended into, array indexes left out, and each path is there once; "[]" for other events. Removed
+ * fields and truncated arrays are not among them. Where the server does not tell (before 6.1, or without
+ * expanded events), a step of digits after the first is taken for an index, not for a field's name.
  * Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
  * NUL. NULL for NULL.
  */
-const char *ms_message_updated_paths(const ms_message *message, size_t *length);
+const char *ms_message_updated_paths(const ms_message *message,
+                                     size_t *length);
 
 /**
  * The resume token as JSON: a worker started with it as start_after goes on behind this message.

@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, select, unbounded};
+use crossbeam_channel::{
+    Receiver, RecvTimeoutError, Select, Sender, after, bounded, select, unbounded,
+};
 use serde_json::{Value, json};
 
 pub use collection::CollectionCheckpoint;
@@ -330,10 +332,21 @@ impl Checkpointer {
         &self.shared.what
     }
 
-    /// The saved place, if there is one. `Ok(None)` on stop too.
-    pub(crate) fn load(&self, stop: &Gate) -> Result<Option<Place>> {
+    /// The saved place, if there is one. `Ok(None)` on stop too. Before it waits for as long as it takes, it lets
+    /// `wait` wait, which is given how to.
+    pub(crate) fn load(
+        &self,
+        stop: &Gate,
+        wait: impl Fn(&mut dyn FnMut(Duration) -> bool),
+    ) -> Result<Option<Place>> {
         let (reply, answer) = bounded(1);
         let _ = self.requests.send(Request::Load(reply));
+        wait(&mut |limit| {
+            let mut answered = Select::new();
+            answered.recv(&answer);
+            answered.recv(stop.opened());
+            answered.ready_timeout(limit).is_ok()
+        });
         select! {
             recv(answer) -> answer => answer.unwrap_or_else(|_| Err(gone())),
             recv(stop.opened()) -> _ => Ok(None),

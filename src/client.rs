@@ -11,7 +11,7 @@ use std::time::Duration;
 use bson::doc;
 use crossbeam_channel::{Sender, bounded};
 use mongodb::Client;
-use mongodb::error::Result as DriverResult;
+use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind, Result as DriverResult};
 use mongodb::event::EventHandler;
 use mongodb::options::{
     ClientOptions, DriverInfo, HostInfo, ReadPreference, SelectionCriteria, ServerAddress,
@@ -24,6 +24,8 @@ use tokio::sync::OnceCell;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exit;
 use crate::fork::Origin;
+use crate::reach::{Reach, Unreachable};
+use crate::resume;
 use crate::servers::{ServerFacts, Servers};
 use crate::uri::Uri;
 
@@ -209,8 +211,81 @@ mod unix {
 pub(crate) struct Deployment {
     uri: Uri,
     runtime: &'static Runtime,
+    connected: Mutex<Arc<Connected>>,
+}
+
+/// A client, and what its monitoring tells of the servers.
+struct Connected {
     client: OnceCell<Client>,
     servers: Arc<Servers>,
+    reach: Arc<Reach>,
+    runtime: &'static Runtime,
+}
+
+impl Connected {
+    fn new(runtime: &'static Runtime) -> Arc<Self> {
+        Arc::new(Self {
+            client: OnceCell::new(),
+            servers: Arc::default(),
+            reach: Arc::default(),
+            runtime,
+        })
+    }
+
+    fn adjust(&self, mut options: ClientOptions) -> ClientOptions {
+        // Every open cursor holds a connection while it waits: with the default of 10 the eleventh
+        // stream would starve, and two at a time would connect slowly.
+        options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(65_536));
+        options.max_connecting = Some(options.max_connecting.unwrap_or(0).max(64));
+        // The driver's retried aggregate forgets where a stream was; we open it again ourselves.
+        options.retry_reads = Some(false);
+        // The least the driver takes, for servers before 4.4, which have to be asked whether there is
+        // a new primary. Later ones tell by themselves: it costs them a small message each time.
+        options.heartbeat_freq.get_or_insert(Duration::from_millis(500));
+        // Also how long a server may be silent on a heartbeat before it counts as dead, 10 s by the
+        // driver's default. To reach a server on another continent takes four round trips, with TLS,
+        // of some 0.3 s, and a second or three more where the first or the second packet is lost:
+        // less than 5 s. Elections are seen without it, from the other members.
+        options.connect_timeout.get_or_insert(Duration::from_secs(5));
+        options.driver_info = Some(
+            DriverInfo::builder()
+                .name("mongostream")
+                .version(Some(env!("CARGO_PKG_VERSION").to_owned()))
+                .build(),
+        );
+        self.reach.begins(&options);
+        let (servers, reach) = (Arc::clone(&self.servers), Arc::clone(&self.reach));
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
+            reach.monitored(&event);
+            servers.monitored(event);
+        }));
+        options.cmap_event_handler =
+            Some(EventHandler::callback(|event| Servers::connecting(&event)));
+        options
+    }
+
+    /// Whether the URI's read preference is the primary and nothing else.
+    fn needs_primary(&self) -> bool {
+        let criteria = self.client.get().and_then(Client::selection_criteria);
+        matches!(criteria, None | Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let client = self.client.take();
+        match Handle::try_current() {
+            // At exit, in what a host has registered with atexit: this thread can enter no runtime any more.
+            Err(error) if error.is_thread_local_destroyed() => {
+                drop(self.runtime.spawn(async move { drop(client) }));
+            }
+            // The client's own clean-up needs a runtime to run on.
+            _ => {
+                let _guard = self.runtime.enter();
+                drop(client);
+            }
+        }
+    }
 }
 
 impl Deployment {
@@ -225,8 +300,8 @@ impl Deployment {
             return Ok(known);
         }
         deployments.retain(|_, deployment| deployment.strong_count() > 0);
-        let deployment =
-            Arc::new(Self { uri, runtime, client: OnceCell::new(), servers: Arc::default() });
+        let connected = Mutex::new(Connected::new(runtime));
+        let deployment = Arc::new(Self { uri, runtime, connected });
         deployment.check()?;
         deployments.insert(deployment.uri.text().to_owned(), Arc::downgrade(&deployment));
         Ok(deployment)
@@ -261,12 +336,55 @@ impl Deployment {
 
     /// The newest wire version that any server of it has told, `None` before the first.
     pub(crate) fn newest_wire_version(&self) -> Option<i32> {
-        self.servers.newest_wire_version()
+        self.connected().servers.newest_wire_version()
     }
 
     /// Of the server that the last command of this task went to; `None` if there was none yet.
     pub(crate) fn server_facts(&self) -> Option<ServerFacts> {
-        self.servers.facts()
+        self.connected().servers.facts()
+    }
+
+    fn connected(&self) -> Arc<Connected> {
+        Arc::clone(&self.connected.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a failure of this client means: why there is no server, where the driver has found none; and
+    /// that a client which will not recover is replaced.
+    ///
+    /// A server logs a connection out when its user is dropped, and does not take that back when the user is
+    /// made anew. The driver goes on using such a connection, and logs in on new ones only. And a client that
+    /// has struck off all servers, since others have answered at their addresses, looks for none any more.
+    fn failed_on(&self, connected: &Arc<Connected>, error: DriverError) -> DriverError {
+        let error = match &*error.kind {
+            DriverErrorKind::ServerSelection { .. } => connected.reach.reason().into(),
+            _ => error,
+        };
+        let has_user = self.uri.parsed().credential.is_some();
+        let is_hopeless = Unreachable::of(&error).is_some_and(|reason| reason.is_final);
+        if is_hopeless || has_user && resume::is_logged_out(&error) {
+            self.begin_anew(connected);
+        }
+        error
+    }
+
+    /// Replaces this client, if that has not been done since.
+    fn begin_anew(&self, failed: &Arc<Connected>) {
+        /// By then nobody uses it any more but open cursors, which keep it for themselves.
+        const GRACE: Duration = Duration::from_secs(60);
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&connected, failed) {
+            let old = std::mem::replace(&mut *connected, Connected::new(self.runtime));
+            self.runtime.spawn(async move {
+                tokio::time::sleep(GRACE).await;
+                drop(old);
+            });
+        }
+    }
+
+    /// Why no server can be used now, if that is so.
+    pub(crate) fn trouble(&self) -> Option<DriverError> {
+        let connected = self.connected();
+        connected.reach.trouble(connected.needs_primary()).map(Into::into)
     }
 
     /// Does the work of one cursor until its server is lost, see [`Servers::while_there`].
@@ -274,7 +392,14 @@ impl Deployment {
         &self,
         work: impl Future<Output = DriverResult<T>>,
     ) -> DriverResult<T> {
-        self.servers.while_there(|| self.needs_primary(), work).await
+        let connected = self.connected();
+        let work = connected.servers.while_there(|| connected.needs_primary(), work);
+        let result = tokio::select! {
+            biased;
+            result = work => result,
+            hopeless = connected.reach.is_hopeless() => Err(hopeless.into()),
+        };
+        result.map_err(|error| self.failed_on(&connected, error))
     }
 
     /// The same for a write, which the primary alone takes.
@@ -282,7 +407,9 @@ impl Deployment {
         &self,
         work: impl Future<Output = DriverResult<T>>,
     ) -> DriverResult<T> {
-        self.servers.while_there(|| true, work).await
+        let connected = self.connected();
+        let result = connected.servers.while_there(|| true, work).await;
+        result.map_err(|error| self.failed_on(&connected, error))
     }
 
     /// Closes a cursor that was given up while its server may be well. The driver's own killCursors goes
@@ -290,8 +417,9 @@ impl Deployment {
     pub(crate) fn close_cursor(&self, server: &ServerAddress, namespace: &str, cursor: i64) {
         /// Then the server does it itself, after 10 minutes by default.
         const PATIENCE: Duration = Duration::from_secs(5);
+        let connected = self.connected();
         let Some((client, (database, collection))) =
-            self.client.get().zip(namespace.split_once('.'))
+            connected.client.get().zip(namespace.split_once('.'))
         else {
             return;
         };
@@ -306,12 +434,6 @@ impl Deployment {
         });
     }
 
-    /// Whether the URI's read preference is the primary and nothing else.
-    fn needs_primary(&self) -> bool {
-        let criteria = self.client.get().and_then(Client::selection_criteria);
-        matches!(criteria, None | Some(SelectionCriteria::ReadPreference(ReadPreference::Primary)))
-    }
-
     /// How long the driver looks for a server, by the URI or its default
     /// (server selection specification, `serverSelectionTimeoutMS`).
     pub(crate) fn server_selection_timeout(&self) -> Duration {
@@ -319,58 +441,12 @@ impl Deployment {
     }
 
     /// The client, made by the first caller; the others wait for it.
-    pub(crate) async fn client(&self) -> DriverResult<&Client> {
-        self.client
-            .get_or_try_init(|| async {
-                let options = ClientOptions::parse(self.uri.parsed().clone()).await?;
-                Client::with_options(self.adjust(options))
-            })
-            .await
-    }
-
-    fn adjust(&self, mut options: ClientOptions) -> ClientOptions {
-        // Every open cursor holds a connection while it waits: with the default of 10 the eleventh
-        // stream would starve, and two at a time would connect slowly.
-        options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(65_536));
-        options.max_connecting = Some(options.max_connecting.unwrap_or(0).max(64));
-        // The driver's retried aggregate forgets where a stream was; we open it again ourselves.
-        options.retry_reads = Some(false);
-        // The least the driver takes, for servers before 4.4, which have to be asked whether there is
-        // a new primary. Later ones tell by themselves: it costs them a small message each time.
-        options.heartbeat_freq.get_or_insert(Duration::from_millis(500));
-        // Also how long a server may be silent on a heartbeat before it counts as dead, 10 s by the
-        // driver's default. To reach a server on another continent takes four round trips, with TLS,
-        // of some 0.3 s, and a second or three more where the first or the second packet is lost:
-        // less than 5 s. Elections are seen without it, from the other members.
-        options.connect_timeout.get_or_insert(Duration::from_secs(5));
-        options.driver_info = Some(
-            DriverInfo::builder()
-                .name("mongostream")
-                .version(Some(env!("CARGO_PKG_VERSION").to_owned()))
-                .build(),
-        );
-        let servers = Arc::clone(&self.servers);
-        options.sdam_event_handler =
-            Some(EventHandler::callback(move |event| servers.monitored(event)));
-        options.cmap_event_handler =
-            Some(EventHandler::callback(|event| Servers::connecting(&event)));
-        options
-    }
-}
-
-impl Drop for Deployment {
-    fn drop(&mut self) {
-        let client = self.client.take();
-        match Handle::try_current() {
-            // At exit, in what a host has registered with atexit: this thread can enter no runtime any more.
-            Err(error) if error.is_thread_local_destroyed() => {
-                drop(self.runtime.spawn(async move { drop(client) }));
-            }
-            // The client's own clean-up needs a runtime to run on.
-            _ => {
-                let _guard = self.runtime.enter();
-                drop(client);
-            }
-        }
+    pub(crate) async fn client(&self) -> DriverResult<Client> {
+        let connected = self.connected();
+        let client = connected.client.get_or_try_init(|| async {
+            let options = ClientOptions::parse(self.uri.parsed().clone()).await?;
+            Client::with_options(connected.adjust(options))
+        });
+        client.await.cloned()
     }
 }

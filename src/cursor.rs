@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use crossbeam_channel::{Receiver, Select, Sender, TrySendError, bounded, select};
 use futures_core::Stream;
 use mongodb::error::{Error as DriverError, Result as DriverResult};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
@@ -528,6 +528,14 @@ impl Cursor {
             Ok(Item::Change(change)) => Next::Change(change),
             Err(_) => Next::Lost,
         }
+    }
+
+    /// Waits until [`next`](Self::next) would not wait. Whether that is so in time.
+    pub(crate) fn has_next_within(&self, stop: &Gate, limit: Duration) -> bool {
+        let mut wait = Select::new();
+        wait.recv(&self.items);
+        wait.recv(stop.opened());
+        wait.ready_timeout(limit).is_ok()
     }
 
     /// How far it has come; final once it has failed or ended.

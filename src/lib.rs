@@ -92,6 +92,7 @@ mod options;
 mod pace;
 mod paths;
 mod pipeline;
+mod reach;
 mod resume;
 mod servers;
 mod snapshot;

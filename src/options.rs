@@ -300,9 +300,10 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "comma list of operation types",
         default: "",
         text: "Deliver only these, such as insert,update,delete; where it is not set all. The library's \
-               own messages always come.",
+               own messages always come. A type that is almost one of the known ones is refused; another \
+               one, which a newer server may have, is a warning in the log.",
         set: |options, value| {
-            options.operations = check_list(parse_list(value)?)?.into_iter().collect();
+            options.operations = check_operations(parse_list(value)?)?;
             Ok(())
         },
     },
@@ -311,7 +312,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "JSON array of aggregation stages",
         default: "[]",
         text: "Stages that the server puts behind $changeStream, such as $match and $project. Keep \
-               the event's _id: it is the resume token.",
+               the event's _id: it is the resume token. They do not filter the documents of a snapshot.",
         set: |options, value| {
             options.pipeline = pipeline::check(json::parse_array_of_documents(value)?)?;
             Ok(())
@@ -399,7 +400,10 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "false | true",
         default: "false",
         text: "Oplog JSON of updates has a key UpdatedPaths: the dotted paths of all fields that were \
-               set, down to the innermost, without array indexes.",
+               set, down to the innermost, without array indexes, each once. Removed fields and truncated \
+               arrays are not among them. Where the server does not tell (before MongoDB 6.1, or without \
+               show_expanded_events), a step of digits after the first is taken for an index, although it may \
+               be a field's name.",
         set: |options, value| {
             options.updated_paths = one_of(&BOOLEAN, value)?;
             Ok(())
@@ -409,7 +413,8 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "retry_ms",
         values: "-1 (never) to 9223372036854775807",
         default: "-1",
-        text: "Once the stream has been open: give up opening it again after this many milliseconds.",
+        text: "Once the stream has been open: give up opening it again after this many milliseconds. \
+               Where the server refuses the user, the worker gives up after 30 seconds in any case.",
         set: |options, value| {
             options.retry = match value {
                 "-1" => None,
@@ -424,7 +429,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         default: "never",
         text: "Deliver the documents that exist before the stream, as messages with the operation \
                snapshot: where there is no checkpoint yet, or at every start. An unfinished one goes \
-               on from its checkpoint, whatever is set. Excludes start_at_time, resume_after and \
+               on from its checkpoint, whatever is set. pipeline and operations do not filter them. Excludes start_at_time, resume_after and \
                start_after.",
         set: |options, value| {
             let modes = [
@@ -648,6 +653,12 @@ impl Options {
         stage
     }
 
+    /// The operation types of the option that this library does not know.
+    pub(crate) fn unknown_operations(&self) -> impl Iterator<Item = &str> {
+        let types = self.operations.iter().map(String::as_str);
+        types.filter(|given| !OPERATIONS.contains(given))
+    }
+
     /// The options that servers before 6.0 do not know, as they are set.
     pub(crate) fn new_in_6_0(&self) -> Vec<&'static str> {
         let images =
@@ -736,6 +747,79 @@ pub(crate) fn check_list(items: Vec<String>) -> Result<Vec<String>, String> {
         Some(index) => Err(format!("item {index} of the list is empty")),
         None => Ok(items),
     }
+}
+
+/// The operation types that servers up to 8.0 have (MongoDB manual, "Change Events"), and the library's own.
+const OPERATIONS: [&str; 20] = [
+    "insert",
+    "update",
+    "replace",
+    "delete",
+    "drop",
+    "rename",
+    "dropDatabase",
+    "invalidate",
+    "create",
+    "createIndexes",
+    "dropIndexes",
+    "modify",
+    "shardCollection",
+    "reshardCollection",
+    "refineCollectionShardKey",
+    "migrateChunkToNewShard",
+    "migrateLastChunkFromShard",
+    "snapshot",
+    "gap",
+    "oversized",
+];
+
+/// A stream of a mistyped operation would wait for ever. One that is like none of the known ones may be
+/// of a newer server.
+pub(crate) fn check_operations(types: Vec<String>) -> Result<BTreeSet<String>, String> {
+    let types = check_list(types)?;
+    for given in &types {
+        if let Some(meant) = meant(given) {
+            return Err(format!("{given:?} is no operation type; {meant}"));
+        }
+    }
+    Ok(types.into_iter().collect())
+}
+
+/// What to write instead of a text that is certainly a mistake.
+fn meant(given: &str) -> Option<String> {
+    if OPERATIONS.contains(&given) {
+        return None;
+    }
+    let instead = |name: &str| Some(format!("{name:?} is"));
+    let lower = given.to_lowercase();
+    match lower.as_str() {
+        "*" | "all" | "any" => return Some("leave the option out for all of them".to_owned()),
+        "remove" | "removed" | "removes" => return instead("delete"),
+        "upsert" | "upserts" => return Some("an upsert is \"insert\" or \"update\"".to_owned()),
+        "add" | "added" | "new" => return instead("insert"),
+        "change" | "changed" | "modified" => return instead("update"),
+        _ => {}
+    }
+    let near = OPERATIONS.iter().find(|name| {
+        let far = if name.len() < 5 { 1 } else { 2 };
+        distance(&name.to_lowercase(), &lower) <= far
+    });
+    instead(near?)
+}
+
+/// How many characters have to be put in, taken out or replaced to make one text of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (above, character) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], above + 1);
+        for (at, found) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(*found != character);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
 }
 
 fn parse_token(value: &str) -> Result<Document, String> {
@@ -835,6 +919,37 @@ mod tests {
         options.set("operations", "update,insert,update,futureOperation").unwrap();
         let operations = Vec::from_iter(&options.operations);
         assert_eq!(operations, ["futureOperation", "insert", "update"]);
+    }
+
+    #[test]
+    fn a_mistyped_operation_is_refused_with_the_right_one() {
+        for (given, named) in [
+            ("inserts", "\"insert\""),
+            ("inserted", "\"insert\""),
+            ("Insert", "\"insert\""),
+            ("isnert", "\"insert\""),
+            ("insert,updates", "\"update\""),
+            ("deleted", "\"delete\""),
+            ("remove", "\"delete\""),
+            ("dropdatabase", "\"dropDatabase\""),
+            ("createIndex", "\"createIndexes\""),
+            ("drops", "\"drop\""),
+            ("upsert", "\"update\""),
+            ("*", "leave the option out"),
+            ("all", "leave the option out"),
+        ] {
+            let text = message("operations", given);
+            assert!(text.contains("option operations") && text.contains(named), "{text}");
+        }
+        let mut options = Options::new();
+        for name in OPERATIONS {
+            options.set("operations", name).unwrap();
+            assert_eq!(options.unknown_operations().next(), None);
+        }
+        for unknown in ["futureOperation", "endOfTransaction", "ping"] {
+            options.set("operations", &format!("insert,{unknown}")).unwrap();
+            assert_eq!(options.unknown_operations().collect::<Vec<_>>(), [unknown]);
+        }
     }
 
     #[test]

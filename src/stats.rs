@@ -76,6 +76,9 @@ pub struct WorkerStats {
     pub unacked: u64,
     /// How often the stream was opened again after it had been open before.
     pub reconnects: u64,
+    /// How often it has begun to open the stream, successfully or not, or tried in vain to load its
+    /// checkpoint. It grows while the deployment cannot be reached.
+    pub attempts: u64,
     /// Why it failed; else what last kept the stream from opening or broke it. It stays when the
     /// worker has recovered. Its text names the deployment without credentials.
     pub last_error: Option<Error>,
@@ -152,6 +155,7 @@ impl WorkerStats {
             "delivered_bytes": self.delivered_bytes,
             "unacked": self.unacked,
             "reconnects": self.reconnects,
+            "attempts": self.attempts,
             "last_error": self.last_error.as_ref().map(Error::to_string),
             "last_error_status": status,
             "lag_ms": self.lag_ms,
@@ -187,6 +191,7 @@ pub(crate) struct Meter {
     delivered: AtomicU64,
     delivered_bytes: AtomicU64,
     reconnects: AtomicU64,
+    attempts: AtomicU64,
     /// Seconds since 1970 in the last token that was read; 0 before the first.
     cluster_time: AtomicU64,
     /// Milliseconds after `made`, plus 1; 0 is never.
@@ -208,6 +213,7 @@ impl Meter {
             delivered: AtomicU64::new(0),
             delivered_bytes: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            attempts: AtomicU64::new(0),
             cluster_time: AtomicU64::new(0),
             last_event: AtomicU64::new(0),
             opened: AtomicU64::new(0),
@@ -242,6 +248,11 @@ impl Meter {
         if self.opened.swap(self.now(), Ordering::Relaxed) != 0 {
             self.reconnects.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The stream is about to be opened.
+    pub(crate) fn attempted(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The stream broke, could not be opened, or its checkpoint not be saved; it will be tried again.
@@ -307,6 +318,7 @@ impl Meter {
             delivered_bytes: self.delivered_bytes.load(Ordering::Relaxed),
             unacked,
             reconnects: self.reconnects.load(Ordering::Relaxed),
+            attempts: self.attempts.load(Ordering::Relaxed),
             last_error: failure.or_else(|| lock(&self.last_error).clone()),
             lag_ms: lag(&self.cluster_time),
             last_event_ms_ago: self.ago(&self.last_event),

@@ -251,6 +251,7 @@ impl Stream {
                 answer => return answer,
             };
             log::line!(trouble.level(), self.name(), "{error}; it is tried again");
+            self.source.meter.attempted();
             self.source.meter.troubled(error.of_worker(self.name()));
             let wait = trouble.backoff.next();
             if self.control.stop.wait(Some(Instant::now() + wait)) {
@@ -279,8 +280,9 @@ impl Stream {
         };
         let mut saved = None;
         if let Some(checkpointer) = &self.checkpointer {
-            saved =
-                self.patiently(&mut course.trouble, || checkpointer.load(&self.control.stop))?;
+            saved = self.patiently(&mut course.trouble, || {
+                checkpointer.load(&self.control.stop, |answer| self.await_opening(answer))
+            })?;
             // A position of another beginning must not replace it.
             if self.control.stop.is_open() {
                 return Ok(None);
@@ -461,6 +463,8 @@ impl Stream {
                 Some(number)
             },
         );
+        self.source.meter.attempted();
+        self.await_opening(|limit| cursor.has_next_within(&self.control.stop, limit));
         let (reply, first) = match cursor.next(&self.control.stop) {
             Next::Reply(reply, first) => (reply, first),
             other => return self.end_of(other, &cursor, course),
@@ -696,7 +700,8 @@ impl Stream {
     }
 
     fn tell_of_oversized(&self, error: &DriverError, outline: &[u8]) -> Result<(), End> {
-        let failure = resume::error(error, self.deployment.uri(), "send an event", None);
+        let failure = resume::error(error, self.deployment.uri(), "send an event", None)
+            .with_advice(resume::oversized_advice(self.options.on_oversized));
         self.source.meter.troubled(failure.of_worker(self.name()));
         let mut namespace = String::new();
         event::write_namespace(outline, &mut namespace);
@@ -744,6 +749,35 @@ impl Stream {
         }
     }
 
+    /// Waits for the deployment, and at the first start says for whom it waits: there may be half a minute of
+    /// looking for a server before the first failure.
+    fn await_opening(&self, mut has_come: impl FnMut(Duration) -> bool) {
+        const SILENCE: Duration = Duration::from_secs(3);
+        if self.control.ready.is_open() {
+            return;
+        }
+        let (mut level, mut silence, mut waited) = (LogLevel::Warn, SILENCE, Duration::ZERO);
+        while !has_come(silence) {
+            waited += silence;
+            let seconds = waited.as_secs();
+            let why = self.deployment.trouble().map(|why| {
+                let uri = self.deployment.uri();
+                resume::error(&why, uri, "open the change stream", None).of_worker(self.name())
+            });
+            match why {
+                Some(why) => {
+                    log::line!(level, self.name(), "is not open after {seconds} s: {why}");
+                    self.source.meter.troubled(why);
+                }
+                None => {
+                    let uri = self.deployment.uri().shown();
+                    log::line!(level, self.name(), "is not open after {seconds} s: {uri} is slow");
+                }
+            }
+            (level, silence) = (LogLevel::Info, silence * 2);
+        }
+    }
+
     /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
     /// number before its first event is left free for the message that says what is lost.
     fn open(&self, course: &Course, pace: Pace) -> Cursor {
@@ -771,6 +805,8 @@ impl Stream {
     /// Hands over what one cursor delivers, for as long as it lives.
     fn hand_over(&self, cursor: &Cursor, course: &mut Course) -> End {
         let mut opened = false;
+        self.source.meter.attempted();
+        self.await_opening(|limit| cursor.has_next_within(&self.control.stop, limit));
         loop {
             let (reply, first) = match cursor.next(&self.control.stop) {
                 Next::Reply(reply, first) => (reply, first),
@@ -885,7 +921,19 @@ impl Stream {
             }
             None => failure,
         };
-        if in_time && resume::is_resumable(error, phase, wire_version) {
+        let failure = match failure.kind() {
+            ErrorKind::Oversized => {
+                failure.with_advice(resume::oversized_advice(self.options.on_oversized))
+            }
+            _ => failure,
+        };
+        let failure = match resume::token_advice(error, &course.position) {
+            Some(advice) => failure.with_advice(advice),
+            None => failure,
+        };
+        let is_refused = phase != Phase::Opening && resume::is_refused(error);
+        let in_time = in_time && course.trouble.bears(error, is_refused);
+        if in_time && (is_refused || resume::is_resumable(error, phase, wire_version)) {
             self.source.meter.troubled(failure.of_worker(self.source.name.as_str()));
             return Ok(());
         }
@@ -1020,16 +1068,19 @@ struct Trouble {
     since: Option<Instant>,
     backoff: Backoff,
     told: bool,
+    /// Since when the server refuses the user.
+    refused: Option<Instant>,
 }
 
 impl Trouble {
     /// The time before the first open counts from the start.
     fn new() -> Self {
-        Self { since: Some(Instant::now()), backoff: Backoff::new(), told: false }
+        Self { since: Some(Instant::now()), backoff: Backoff::new(), told: false, refused: None }
     }
 
     fn ends(&mut self, sound: bool) {
         self.since = None;
+        self.refused = None;
         self.told = false;
         if sound {
             self.backoff = Backoff::new();
@@ -1044,6 +1095,19 @@ impl Trouble {
     /// Of its next line: that it has begun is a warning, that it goes on is none.
     fn level(&mut self) -> LogLevel {
         if std::mem::replace(&mut self.told, true) { LogLevel::Info } else { LogLevel::Warn }
+    }
+
+    /// Whether the server refuses the user for so short a time that it may be a mistake. Time in which it
+    /// cannot be reached does not count.
+    fn bears(&mut self, error: &DriverError, is_refused: bool) -> bool {
+        if is_refused {
+            let since = *self.refused.get_or_insert_with(Instant::now);
+            return since.elapsed() < resume::REFUSED_PATIENCE;
+        }
+        if resume::is_unreachable(error) {
+            self.refused = None;
+        }
+        true
     }
 
     fn lasts_less_than(&mut self, limit: Option<Duration>) -> bool {

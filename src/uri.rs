@@ -41,6 +41,11 @@ impl Uri {
         &self.parsed
     }
 
+    /// The database in its path; `admin` is none, but the place of the users.
+    pub(crate) fn database(&self) -> Option<&str> {
+        self.parsed.default_database.as_deref().filter(|name| *name != "admin")
+    }
+
     /// For messages: without user, password and options.
     pub(crate) fn shown(&self) -> String {
         shown(&self.text)
@@ -48,8 +53,138 @@ impl Uri {
 }
 
 fn invalid(text: &str, error: &DriverError) -> Error {
-    let reason = crate::resume::text_of(error);
+    let reason = unsupported(text).unwrap_or_else(|| reason(error));
     Error::argument(format!("the URI {} is not valid: {reason}", shown(text)))
+}
+
+/// The driver's reason, without what is meant for those who build it and without values that may be secret.
+fn reason(error: &DriverError) -> String {
+    let reason = crate::resume::text_of(error);
+    if reason.contains("feature") || reason.contains("client options") {
+        return "it asks for something that this library does not support".to_owned();
+    }
+    match reason.split_once(", got ") {
+        Some((reason, _)) => reason.to_owned(),
+        None => reason,
+    }
+}
+
+/// The options of other drivers that this one refuses, in lower case, and what to do about them.
+const FOREIGN: [(&[&str], &str); 17] = [
+    (
+        &["sockettimeoutms", "socketcheckintervalms", "keepalive"],
+        "leave it out: a server that does not answer is noticed by the monitoring, after connectTimeoutMS",
+    ),
+    (&["timeoutms"], "leave it out: a stream has no time limit, and retry_ms limits reconnecting"),
+    (
+        &["ssl_ca_certs", "sslcertificateauthorityfile", "sslca", "ssl_cafile", "cafile"],
+        "use tlsCAFile",
+    ),
+    (
+        &[
+            "ssl_certfile",
+            "ssl_keyfile",
+            "sslcert",
+            "sslkey",
+            "sslclientcertificatekeyfile",
+            "sslpemkeyfile",
+            "tlscertificatefile",
+            "tlsprivatekeyfile",
+        ],
+        "use tlsCertificateKeyFile, which takes one PEM file with the certificate and its key",
+    ),
+    (
+        &[
+            "tlscertificatekeyfilepassword",
+            "sslclientcertificatekeypassword",
+            "sslpass",
+            "ssl_pem_passphrase",
+        ],
+        "give tlsCertificateKeyFile a key that is not encrypted, in a file that only this program may read",
+    ),
+    (
+        &["ssl_cert_reqs", "sslvalidate", "sslverifycertificate", "sslallowinvalidcertificates"],
+        "certificates are always checked, and tlsAllowInvalidCertificates=true switches that off",
+    ),
+    (
+        &[
+            "tlsallowinvalidhostnames",
+            "sslallowinvalidhostnames",
+            "ssl_match_hostname",
+            "checkserveridentity",
+        ],
+        "host names are always checked with the certificate; only tlsAllowInvalidCertificates=true switches \
+         that off, and with it every other check",
+    ),
+    (
+        &[
+            "tlscrlfile",
+            "ssl_crlfile",
+            "sslcrl",
+            "tlsdisableocspendpointcheck",
+            "tlsdisablecertificaterevocationcheck",
+        ],
+        "leave it out: whether a certificate was revoked is not checked",
+    ),
+    (
+        &["proxyhost", "proxyport", "proxyusername", "proxypassword"],
+        "SOCKS5 proxies are not supported",
+    ),
+    (&["connect"], "use directConnection=true instead of connect=direct"),
+    (&["slaveok", "secondaryacceptablelatencyms"], "use readPreference and localThresholdMS"),
+    (&["heartbeatintervalms"], "use heartbeatFrequencyMS"),
+    (
+        &["serverselectiontryonce"],
+        "leave it out: servers are looked for until serverSelectionTimeoutMS",
+    ),
+    (&["wtimeout", "j", "safe", "fsync"], "use w, wTimeoutMS and journal"),
+    (
+        &["poolsize", "waitqueuemultiple", "minsize", "maxsize"],
+        "leave it out: each stream has a connection of its own",
+    ),
+    (&["gssapiservicename", "canonicalizehostname"], "Kerberos (GSSAPI) is not supported"),
+    (
+        &[
+            "autoreconnect",
+            "usenewurlparser",
+            "useunifiedtopology",
+            "tz_aware",
+            "document_class",
+            "unicode_decode_error_handler",
+            "datetime_conversion",
+            "auto_encryption_opts",
+            "server_api",
+        ],
+        "leave it out: it means something only to the driver of another language",
+    ),
+];
+
+/// What the URI asks for that other drivers have.
+fn unsupported(text: &str) -> Option<String> {
+    for pair in text.split_once('?')?.1.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
+        let foreign = FOREIGN.iter().find(|(names, _)| names.contains(&key.as_str()));
+        if let Some((_, advice)) = foreign {
+            return Some(format!("the option {name} is not supported: {advice}"));
+        }
+        match (key.as_str(), value.as_str()) {
+            ("authmechanism", "gssapi" | "mongodb-aws") => {
+                return Some(format!(
+                    "the authMechanism {} is not supported: SCRAM-SHA-256, SCRAM-SHA-1, MONGODB-X509 \
+                     and PLAIN are",
+                    value.to_ascii_uppercase()
+                ));
+            }
+            ("uuidrepresentation", _) => {
+                return Some(
+                    "the option uuidRepresentation has no effect here: leave it out".to_owned(),
+                );
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 impl std::fmt::Debug for Uri {
@@ -94,6 +229,55 @@ mod tests {
             ("u:secret@h", "\"h\""),
         ] {
             assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    /// What is wrong with a URI that has this option.
+    fn wrong(option: &str) -> String {
+        let text = format!("mongodb://user:secret@host/?{option}");
+        let options = || {
+            let parsed = Uri::parse(&text)?;
+            let options = mongodb::options::ClientOptions::parse(parsed.parsed().clone()).run();
+            options.map(drop).map_err(|error| parsed.invalid(&error))
+        };
+        options().expect_err(option).to_string()
+    }
+
+    #[test]
+    fn options_of_other_drivers_are_refused_with_what_to_do() {
+        for (names, advice) in FOREIGN {
+            for name in names {
+                for value in ["1", "true", "x"] {
+                    let text = wrong(&format!("{name}={value}"));
+                    assert!(text.contains(name) && text.contains(advice), "{text}");
+                }
+            }
+        }
+        assert!(wrong("socketTimeoutMS=1").contains("socketTimeoutMS is not supported"));
+        assert!(wrong("authMechanism=MONGODB-AWS").contains("MONGODB-AWS is not supported"));
+        // One that nobody knows.
+        assert!(wrong("replicaSte=x").contains("replicaset"));
+    }
+
+    #[test]
+    fn no_error_speaks_to_those_who_build_the_driver() {
+        for option in [
+            "authMechanism=GSSAPI",
+            "authMechanism=MONGODB-AWS",
+            "authMechanism=MONGODB-OIDC",
+            "authMechanismProperties=ALLOWED_HOSTS:secret",
+            "authMechanismProperties=secret",
+            "compressors=lz4",
+            "compressors=zstd&zlibCompressionLevel=12",
+            "proxyHost=secret",
+            "tlsCertificateKeyFilePassword=secret",
+            "uuidRepresentation=standard",
+            "socketTimeoutMS=0",
+        ] {
+            let text = wrong(option);
+            for word in ["feature", "Rust", "client options", "ClientOptions", "Cargo", "secret"] {
+                assert!(!text.contains(word), "{word:?} in {text}");
+            }
         }
     }
 

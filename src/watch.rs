@@ -11,7 +11,7 @@ use crate::client::{Deployment, with_signals_blocked};
 use crate::cursor::Scope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{ExtendedJson, Format};
-use crate::log;
+use crate::log::{self, LogLevel};
 use crate::message::Source;
 use crate::namespaces::Namespaces;
 use crate::options::{
@@ -49,7 +49,9 @@ impl Watch {
         }
     }
 
-    /// Watches this database only; without it the whole deployment is watched.
+    /// Watches this database only. Without it the database in the URI's path is watched
+    /// (`mongodb://host/shop`), and without that one, or with `/admin`, the whole deployment. A path that only
+    /// says where the user is kept belongs into `authSource`.
     pub fn database(mut self, name: impl Into<String>) -> Self {
         self.database = Some(name.into());
         self
@@ -91,14 +93,14 @@ impl Watch {
     pub fn operations(self, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let types = types.into_iter().map(Into::into).collect();
         self.check(|options| {
-            let types = options::check_list(types)
+            options.operations = options::check_operations(types)
                 .map_err(|reason| Error::argument(format!("option operations: {reason}")))?;
-            options.operations = types.into_iter().collect();
             Ok(())
         })
     }
 
-    /// Aggregation stages that the server puts behind `$changeStream`.
+    /// Aggregation stages that the server puts behind `$changeStream`. They do not filter the documents of a
+    /// snapshot.
     pub fn pipeline(self, stages: impl IntoIterator<Item = bson::Document>) -> Self {
         let stages = stages.into_iter().collect();
         self.check(|options| {
@@ -157,7 +159,7 @@ impl Watch {
     }
 
     /// Once the stream has been open: give up opening it again after this time. Without it the
-    /// worker never gives up.
+    /// worker never gives up, but for a user that the server refuses: after 30 seconds.
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.options.retry = Some(time);
         self
@@ -235,12 +237,19 @@ impl Watch {
     /// [`ErrorKind::Argument`] for a bad URI, name or option, [`ErrorKind::State`] for a closed
     /// buffer, [`ErrorKind::InUse`] if another worker uses the checkpoint, [`ErrorKind::Checkpoint`] if its
     /// store cannot be used, [`ErrorKind::Resource`] if the system gives no thread or descriptor.
-    pub fn spawn(self, buffer: &Buffer) -> Result<Worker> {
+    pub fn spawn(mut self, buffer: &Buffer) -> Result<Worker> {
         log::stderr::prepare();
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
         let uri = Uri::parse(&self.uri)?;
+        // Namespaces have their databases with them.
+        let in_uri = (self.database.is_none() && self.options.namespaces.is_empty())
+            .then(|| uri.database().map(str::to_owned))
+            .flatten();
+        if in_uri.is_some() {
+            self.database.clone_from(&in_uri);
+        }
         check_namespace(self.database.as_deref(), self.collection.as_deref())?;
         self.options.check()?;
         let database = self.database.as_deref();
@@ -251,6 +260,21 @@ impl Watch {
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
         let source = Arc::new(Source::new(&name, self.options.style()));
         let control = Arc::new(Control::new(&source, scope.namespace()));
+        if let Some(database) = &in_uri {
+            log::line!(
+                LogLevel::Info,
+                &name,
+                "watches the database {database:?}, which is in the URI's path: no other one was given"
+            );
+        }
+        for operation in self.options.unknown_operations() {
+            log::line!(
+                LogLevel::Warn,
+                &name,
+                "option operations has {operation:?}, which is no operation type that is known: if the server \
+                 does not have it either, it never comes"
+            );
+        }
         let deployment = Deployment::of(uri)?;
         let identity = Identity::new(&self.checkpoint_key(), &scope, &self.options)?;
         let checkpointer = match self.checkpoint_store(&deployment, &mut scope)? {
@@ -379,29 +403,24 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-/// MongoDB manual, "MongoDB Limits and Thresholds", "Naming Restrictions".
+/// Takes the names that servers take (tried with 4.2.6 and 6.0.5; only 4.2 takes a database with a `$`).
 pub(crate) fn check_namespace(database: Option<&str>, collection: Option<&str>) -> Result<()> {
-    const NOT_IN_DATABASE: [char; 7] = ['/', '\\', '.', ' ', '"', '$', '\0'];
+    const NOT_IN_DATABASE: [char; 6] = ['/', '\\', '.', ' ', '"', '\0'];
     if let Some(name) = database
         && (name.is_empty() || name.len() > 63 || name.contains(NOT_IN_DATABASE))
     {
         return Err(Error::argument(format!(
-            "{name:?} is not a database name: it has 1 to 63 bytes and none of / \\ . \" $, space \
-             and NUL"
+            "{name:?} is not a database name: it has 1 to 63 bytes and none of / \\ . \", space and NUL"
         )));
     }
     if let Some(name) = collection {
         if database.is_none() {
             return Err(Error::argument(format!("collection {name:?} needs a database beside it")));
         }
-        if name.is_empty()
-            || name.contains(['$', '\0'])
-            || name.starts_with('.')
-            || name.ends_with('.')
-        {
+        if name.is_empty() || name.contains(['$', '\0']) || name.starts_with('.') {
             return Err(Error::argument(format!(
-                "{name:?} is not a collection name: it is not empty, has no $ and no NUL, and \
-                 neither begins nor ends with a dot"
+                "{name:?} is not a collection name: it is not empty, has no $ and no NUL, and does not begin \
+                 with a dot"
             )));
         }
     }

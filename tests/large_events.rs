@@ -349,6 +349,10 @@ fn a_message_stands_where_an_event_was_left_out() {
     assert_eq!(shown["DocumentKey"]["_id"], 1);
     assert_eq!(shown["Namespace"]["Collection"], "files");
 
+    // It does not advise what is done already.
+    let told = buffer.stats().unwrap().workers[0].last_error.clone().unwrap().to_string();
+    assert!(told.contains("as on_oversized=skip says") && !told.contains("split"), "{told}");
+
     // It has its place in the sequence of the acknowledgements.
     before.ack();
     behind.ack();

@@ -4,6 +4,7 @@
 //! Alone in its binary: a process has one logger.
 
 use std::any::Any;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -387,4 +388,51 @@ fn a_logger_that_panics_does_no_harm() {
     stop(&worker);
     assert_eq!(lines("panics").len(), 4);
     assert_eq!(worker.state(), WorkerState::Stopped);
+}
+
+/// Nobody waits half a minute without a word: a line says why, and so do the statistics.
+#[test]
+fn the_first_start_tells_for_whom_it_waits() {
+    collect();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let uri = format!("mongodb://{address}/?serverSelectionTimeoutMS=60000");
+    for (name, with_checkpoint) in [("waits", false), ("waits for its checkpoint", true)] {
+        let buffer = Buffer::new(10);
+        let mut watch = Worker::watch(&uri).database("shop").name(name);
+        if with_checkpoint {
+            watch = watch.option("checkpoint_collection", "positions.all");
+            watch = watch.checkpoint_name("orders");
+        }
+        let began = Instant::now();
+        let worker = watch.spawn(&buffer).unwrap();
+        let row = || buffer.stats().unwrap().workers.remove(0);
+        wait_until(DEADLINE, "the statistics tell why", || row().last_error.is_some());
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        let row = row();
+        assert_eq!(row.state, WorkerState::Starting);
+        let error = row.last_error.unwrap();
+        assert!(error.to_string().contains("nobody listens"), "{error}");
+        assert_eq!(row.attempts, u64::from(!with_checkpoint));
+        let lines = lines(name);
+        let line = lines.iter().find(|(_, text)| text.starts_with("is not open after 3 s: "));
+        let (level, text) = line.unwrap_or_else(|| panic!("no such line in {lines:?}"));
+        assert_eq!(*level, Level::Warn);
+        assert!(text.contains(&address) && text.contains("nobody listens"), "{text}");
+        worker.stop();
+        wait_until(DEADLINE, "it has stopped", || worker.state() == WorkerState::Stopped);
+    }
+}
+
+#[test]
+fn an_operation_type_that_nobody_knows_is_a_warning() {
+    collect();
+    let name = "unknown operation";
+    let watch = Worker::watch(ground::shared().uri()).database("shop").name(name);
+    let buffer = Buffer::new(10);
+    let _worker = watch.operations(["insert", "futureOperation"]).spawn(&buffer).unwrap();
+    let lines = lines(name);
+    let (level, text) = &lines[0];
+    assert_eq!(*level, Level::Warn);
+    assert!(text.contains("\"futureOperation\""), "{text}");
+    assert!(!lines.iter().any(|(_, text)| text.contains("\"insert\"")), "{lines:?}");
 }

@@ -234,10 +234,8 @@ fn end(worker: &Worker, buffer: &Buffer) -> Error {
 fn other_failures_of_a_get_more_end_the_worker() {
     let set = ReplicaSet::start().unwrap();
     for (number, (code, kind)) in (0..).zip([
-        (2, ErrorKind::Server),     // BadValue
-        (13, ErrorKind::Auth),      // Unauthorized
-        (50, ErrorKind::Server),    // MaxTimeMSExpired
-        (11601, ErrorKind::Server), // Interrupted, by killOp
+        (2, ErrorKind::Server),  // BadValue
+        (50, ErrorKind::Server), // MaxTimeMSExpired
         (136, ErrorKind::HistoryLost),
         (286, ErrorKind::HistoryLost),
     ]) {
@@ -346,12 +344,39 @@ fn a_waiting_cursor_that_was_killed_is_replaced() {
     wait_for_state(&worker, WorkerState::Streaming);
 }
 
+/// Scripts that end what runs for long meet getMores too.
+#[test]
+fn an_operation_that_was_killed_does_not_end_the_stream() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(100);
+    let watch = watch(&set).await_time(Duration::from_secs(10));
+    let worker = spawn_ready(watch, &buffer);
+    for first in [0, 2] {
+        insert(&set, first..first + 1);
+        assert_receives(&buffer, first..first + 1);
+        let mut operation = None;
+        wait_until(DEADLINE, "a getMore waits", || {
+            let waiting = cursors(&set, "orders").into_iter().find(|one| is(one, "op"));
+            operation = waiting.and_then(|one| one.get("opid").cloned());
+            operation.is_some()
+        });
+        let kill = doc! { "killOp": 1, "op": operation };
+        set.client().database("admin").run_command(kill).run().unwrap();
+        wait_until(DEADLINE, "the stream tells of it", || {
+            let stats = buffer.stats().unwrap();
+            stats.workers[0].last_error.as_ref().is_some_and(|error| error.server_code() == 11601)
+        });
+        insert(&set, first + 1..first + 2);
+        assert_receives(&buffer, first + 1..first + 2);
+        wait_for_state(&worker, WorkerState::Streaming);
+    }
+}
+
 #[test]
 fn a_reopening_that_cannot_help_is_not_tried_again() {
     let set = ReplicaSet::start().unwrap();
     for (code, kind) in [
         (2, ErrorKind::Server),   // BadValue
-        (13, ErrorKind::Auth),    // Unauthorized
         (43, ErrorKind::Server),  // CursorNotFound
         (260, ErrorKind::Server), // InvalidResumeToken
         (286, ErrorKind::HistoryLost),
@@ -391,7 +416,10 @@ fn a_reopening_that_can_help_is_tried_again() {
     for code in [
         89,    // NetworkTimeout
         91,    // ShutdownInProgress
+        13,    // Unauthorized, see tests/logins.rs
+        211,   // KeyNotFound, of a member with passwords that was just started
         10107, // NotWritablePrimary
+        11601, // Interrupted
         11602, // InterruptedDueToReplStateChange
         13435, // NotPrimaryNoSecondaryOk
     ] {

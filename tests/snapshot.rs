@@ -618,3 +618,12 @@ fn a_checkpoint_with_a_damaged_snapshot_is_refused_and_kept() {
     assert!(error.to_string().contains("its snapshot: ranges"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), damaged);
 }
+
+#[test]
+fn a_pipeline_does_not_filter_a_snapshot() {
+    let shop = Shop::new("unfiltered");
+    shop.insert(0..2);
+    let nothing = doc! { "$match": { "fullDocument.n": 1 } };
+    let (buffer, _worker) = follow(shop.watch().pipeline([nothing]).operations(["delete"]));
+    assert_eq!(found_ids(&buffer, 2), [0, 1]);
+}

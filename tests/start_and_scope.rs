@@ -272,3 +272,51 @@ fn resume_token_of_an_idle_stream_keeps_up_with_the_server() {
     let (buffer, _worker) = follow(watch(&database).start_at(start));
     assert_eq!(ids(&buffer, 1), [2]);
 }
+
+/// The URI of the shared set with this path.
+fn with_path(path: &str) -> String {
+    let (hosts, options) = ground::shared().uri().split_once("/?").unwrap();
+    format!("{hosts}/{path}?{options}")
+}
+
+#[test]
+fn the_database_in_the_path_of_the_uri_is_watched() {
+    let (own, other) = (ground::shared().database("own"), ground::shared().database("other"));
+    let (buffer, worker) = follow(Worker::watch(with_path(&own)));
+    assert_eq!(worker.name(), own);
+    insert(&other, "c", 1);
+    insert(&own, "c", 2);
+    assert_eq!(ids(&buffer, 1), [2]);
+
+    let (buffer, worker) = follow(Worker::watch(with_path(&own)).collection("d"));
+    assert_eq!(worker.name(), format!("{own}.d"));
+    insert(&own, "c", 3);
+    insert(&own, "d", 4);
+    assert_eq!(ids(&buffer, 1), [4]);
+
+    // One that is given goes before it; that of the users is none; and namespaces have their own.
+    let (buffer, worker) = follow(Worker::watch(with_path(&own)).database(&other));
+    assert_eq!(worker.name(), other);
+    insert(&other, "c", 5);
+    assert_eq!(ids(&buffer, 1), [5]);
+    let (_buffer, worker) = follow(Worker::watch(with_path("admin")));
+    assert_eq!(worker.name(), "*");
+    let watch = Worker::watch(with_path(&own)).namespaces([format!("{other}.c")]);
+    let (buffer, _worker) = follow(watch);
+    insert(&own, "c", 6);
+    insert(&other, "c", 7);
+    assert_eq!(ids(&buffer, 1), [7]);
+}
+
+#[test]
+fn names_that_servers_take_are_taken() {
+    let database = ground::shared().database("names");
+    for name in ["trail.", "a..b", "sp ace", "a/b", "*", "\u{fc}n\u{ef}"] {
+        let (buffer, _worker) = follow(watch_collection(&database, name));
+        insert(&database, name, 1);
+        assert_eq!(ids(&buffer, 1), [1], "{name}");
+    }
+    let (buffer, _worker) = follow(watch_database(&database).namespaces(["trail."]));
+    insert(&database, "trail.", 2);
+    assert_eq!(ids(&buffer, 1), [2]);
+}

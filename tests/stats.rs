@@ -120,6 +120,7 @@ fn what_is_received_queued_and_delivered_is_counted() {
     assert_eq!((&*row.name, row.state), ("counted", WorkerState::Streaming));
     assert_eq!(row.namespace, format!("{database}.orders"));
     assert!(row.last_error.is_none() && row.reconnects == 0, "{row:?}");
+    assert_eq!(row.attempts, 1);
     drop(worker);
 }
 

@@ -86,7 +86,9 @@ pub unsafe extern "C" fn ms_message_namespace(message: *const ms_message) -> *co
 }
 
 /// The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
-/// descended into, array indexes left out, and each path is there once; "[]" for other events.
+/// descended into, array indexes left out, and each path is there once; "[]" for other events. Removed
+/// fields and truncated arrays are not among them. Where the server does not tell (before 6.1, or without
+/// expanded events), a step of digits after the first is taken for an index, not for a field's name.
 /// Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
 /// NUL. NULL for NULL.
 #[unsafe(no_mangle)]

@@ -34,7 +34,8 @@ pub const MS_WORKER_STOPPED: ms_worker_state = 3;
 pub const MS_WORKER_FAILED: ms_worker_state = 4;
 
 /// Starts a worker on the deployment at uri (MongoDB manual, "Connection Strings"). collection NULL:
-/// the whole database; database NULL too: the whole deployment. options may be NULL: every default.
+/// the whole database; database NULL too: the database in the URI's path, and where there is none, or
+/// "/admin", the whole deployment. options may be NULL: every default.
 /// Nothing is kept of the arguments but a reference to the buffer's inside.
 ///
 /// Checks every argument and option now, and connects on the worker's own thread. What goes wrong there

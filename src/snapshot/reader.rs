@@ -115,7 +115,7 @@ impl Reader {
         let client = self.deployment.client().await?;
         let mut unfinished = progress.current;
         let there = &self.deployment;
-        let mut collections = there.while_server_is_there(self.collections(client)).await?;
+        let mut collections = there.while_server_is_there(self.collections(&client)).await?;
         if let Some(current) = &unfinished {
             collections.retain(|(namespace, _)| *namespace >= current.namespace);
         }
@@ -125,7 +125,7 @@ impl Reader {
             let current = match begun {
                 Some(current) => current,
                 None => {
-                    let ranges = self.ranges(client, &namespace, count);
+                    let ranges = self.ranges(&client, &namespace, count);
                     let ranges = there.while_server_is_there(ranges).await?;
                     Current { namespace, ranges }
                 }

@@ -1,4 +1,4 @@
-//! `mongostream-faults [--minutes N] [--seed N] [--json]`
+//! `mongostream-faults [--minutes N] [--seed N] [--secure] [--json]`
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use faults::plan::{Plan, run};
 use faults::{Result, consumer, table};
 
-const USAGE: &str = "usage: mongostream-faults [--minutes N] [--seed N] [--json]
+const USAGE: &str = "usage: mongostream-faults [--minutes N] [--seed N] [--secure] [--json]
 
 Starts a replica set of its own, makes it, the network and a consumer fail, and compares what was written
-with what arrives. Without --minutes each fault happens once.";
+with what arrives. Without --minutes each fault happens once. With --secure the sets have passwords and TLS.";
 
 fn main() -> ExitCode {
     match start() {
@@ -31,7 +31,8 @@ fn start() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let mut plan = Plan { program: std::env::current_exe()?, seed: clock.as_secs(), time: None };
+    let program = std::env::current_exe()?;
+    let mut plan = Plan { program, seed: clock.as_secs(), time: None, secure: false };
     let mut json = false;
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
@@ -39,6 +40,7 @@ fn start() -> Result<ExitCode> {
         match argument.as_str() {
             "--minutes" => plan.time = Some(Duration::from_secs(60).mul_f64(value()?.parse()?)),
             "--seed" => plan.seed = value()?.parse()?,
+            "--secure" => plan.secure = true,
             "--json" => json = true,
             _ => {
                 println!("{USAGE}");

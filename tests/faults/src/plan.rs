@@ -33,6 +33,14 @@ pub struct Plan {
     pub seed: u64,
     /// For how long; without it each fault happens once and that is all.
     pub time: Option<Duration>,
+    /// On sets with passwords and TLS.
+    pub secure: bool,
+}
+
+/// A set with passwords and TLS, if that is wanted.
+pub(crate) fn set(secure: bool) -> ground::Builder {
+    let set = ReplicaSet::builder();
+    if secure { set.auth("faults", "a secret").tls() } else { set }
 }
 
 /// A line of the table.
@@ -87,22 +95,24 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let began = Instant::now();
     let directory = Directory::new("faults")?;
     let mut random = Random::new(plan.seed);
-    let proxies = Proxies::start(3)?;
+    let proxies = Proxies::start(3, plan.secure)?;
     // With 1 s the members that are left depose each other while one is frozen, and take no writes.
-    let builder = || ReplicaSet::builder().members(3).election_timeout_ms(2500);
+    let builder = || set(plan.secure).members(3).election_timeout_ms(2500);
     let builder = || builder().advertise(proxies.names());
+    let builder = || if plan.secure { builder().horizon(proxies.horizon()) } else { builder() };
     // Else a member that follows a frozen one looks for another only after 5 s, and no majority forms.
     let quickly = builder().args(["--setParameter", "oplogNetworkTimeoutBufferSeconds=1"]).start();
     // Servers before 4.4 do not know it.
     let set = quickly.or_else(|_| builder().start())?;
     let (major, minor, patch) = set.version();
-    let server = format!("MongoDB {major}.{minor}.{patch}, three members");
+    let how = if plan.secure { ", passwords and TLS" } else { "" };
+    let server = format!("MongoDB {major}.{minor}.{patch}, three members{how}");
     tell(&format!("{server}; seed {}", plan.seed));
 
     let referee = Arc::new(Mutex::new(Referee::default()));
     let setting = Setting {
         program: plan.program.clone(),
-        uri: set.uri_with(&format!("appName={CONSUMER}")),
+        uri: proxies.consumers(&set.uri_with(&format!("appName={CONSUMER}"))),
         directory: directory.0.clone(),
         seed: random.below(u64::MAX),
         options: Vec::new(),
@@ -143,7 +153,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let mut outcome = game.end();
     for (name, scenario) in history::SCENARIOS {
         tell(&format!("{:>5.1} s  {name}", began.elapsed().as_secs_f64()));
-        match scenario(&plan.program, plan.seed).context(name) {
+        match scenario(&plan.program, plan.seed, plan.secure).context(name) {
             Ok(window) => outcome.rows.push(Row { name: name.to_owned(), fired: (1, 0), window }),
             Err(error) => outcome.violations.push(error.to_string()),
         }

@@ -2,7 +2,8 @@
 //!
 //! The members are known by their proxies' addresses, so everything passes through them: the consumer,
 //! the writer, the members among themselves. Whose connection it is the proxy reads in the first message
-//! on it, in which every client and every member tells its application's name.
+//! on it, in which every client and every member tells its application's name. With TLS it cannot: there the
+//! set has a horizon for the consumer, which goes through listeners of its own.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -111,6 +112,8 @@ impl Hits {
 /// The proxies of a set.
 pub struct Proxies {
     addresses: Vec<SocketAddr>,
+    /// Those of the consumer, with TLS.
+    outside: Vec<SocketAddr>,
     targets: Arc<Vec<OnceLock<String>>>,
     rule: watch::Sender<Rule>,
     hits: Arc<Hits>,
@@ -123,25 +126,30 @@ impl Proxies {
     /// # Errors
     ///
     /// If the system gives no thread or no port.
-    pub fn start(count: usize) -> Result<Self> {
+    pub fn start(count: usize, secure: bool) -> Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let targets: Arc<Vec<OnceLock<String>>> =
             Arc::new((0..count).map(|_| OnceLock::new()).collect());
         let (rule, _) = watch::channel(Rule::first());
         let hits = Arc::new(Hits::default());
-        let mut addresses = Vec::new();
-        for index in 0..count {
+        let (mut addresses, mut outside) = (Vec::new(), Vec::new());
+        let whose = if secure { &[Some(false), Some(true)][..] } else { &[None] };
+        for (index, is_consumer) in
+            (0..count).flat_map(|index| whose.iter().map(move |whose| (index, *whose)))
+        {
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-            addresses.push(listener.local_addr()?);
+            let place = if is_consumer == Some(true) { &mut outside } else { &mut addresses };
+            place.push(listener.local_addr()?);
             let (targets, rules, hits) = (Arc::clone(&targets), rule.subscribe(), hits.clone());
             runtime.spawn(async move {
                 while let Ok((client, _)) = listener.accept().await {
                     let Some(target) = targets[index].get().cloned() else { continue };
-                    tokio::spawn(serve(client, target, rules.clone(), Arc::clone(&hits)));
+                    let hits = Arc::clone(&hits);
+                    tokio::spawn(serve(client, target, is_consumer, rules.clone(), hits));
                 }
             });
         }
-        Ok(Self { addresses, targets, rule, hits, runtime: Some(runtime) })
+        Ok(Self { addresses, outside, targets, rule, hits, runtime: Some(runtime) })
     }
 
     /// For [`ground::Builder::advertise`]: takes the members' addresses and gives those of the proxies.
@@ -152,6 +160,21 @@ impl Proxies {
             let _ = targets[member].set(real.to_owned());
             addresses[member].to_string()
         }
+    }
+
+    /// For [`ground::Builder::horizon`].
+    pub fn horizon(&self) -> impl FnMut(usize, &str) -> String + Send + 'static {
+        let ports: Vec<u16> = self.outside.iter().map(SocketAddr::port).collect();
+        move |member, _| format!("localhost:{}", ports[member])
+    }
+
+    /// The URI by which the consumer comes through its own listeners, if it has such.
+    #[must_use]
+    pub fn consumers(&self, uri: &str) -> String {
+        let names = self.addresses.iter().zip(&self.outside);
+        names.fold(uri.to_owned(), |uri, (all, own)| {
+            uri.replace(&all.to_string(), &format!("localhost:{}", own.port()))
+        })
     }
 
     /// Makes trouble until the next call.
@@ -185,10 +208,23 @@ impl From<std::io::Error> for Reset {
 
 type Rules = watch::Receiver<Rule>;
 
-async fn serve(mut client: TcpStream, target: String, mut rules: Rules, hits: Arc<Hits>) {
+/// `known` is whose connection it is, with TLS; else its first message tells.
+async fn serve(
+    mut client: TcpStream,
+    target: String,
+    known: Option<bool>,
+    mut rules: Rules,
+    hits: Arc<Hits>,
+) {
     let born = rules.borrow().number;
-    let Ok(first) = first_message(&mut client).await else { return };
-    let is_consumer = first.windows(CONSUMER.len()).any(|window| window == CONSUMER.as_bytes());
+    let (is_consumer, first) = match known {
+        Some(is_consumer) => (is_consumer, Vec::new()),
+        None => {
+            let Ok(first) = first_message(&mut client).await else { return };
+            let name = CONSUMER.as_bytes();
+            (first.windows(name.len()).any(|window| window == name), first)
+        }
+    };
     let Ok(mut server) = TcpStream::connect(target).await else {
         let _ = client.set_zero_linger();
         return;
@@ -203,7 +239,7 @@ async fn serve(mut client: TcpStream, target: String, mut rules: Rules, hits: Ar
         born,
         rules: rules.clone(),
         hits: Arc::clone(&hits),
-        message: Framing::default(),
+        message: Framing { tls: known.is_some(), ..Framing::default() },
     };
     let (up, down) = (pump(Way::Up, first), pump(Way::Down, Vec::new()));
     let end = {
@@ -242,6 +278,8 @@ async fn first_message(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 /// Where in a message a direction of a connection is.
 #[derive(Default)]
 struct Framing {
+    /// The messages are TLS records.
+    tls: bool,
     header: Vec<u8>,
     length: usize,
     at: usize,
@@ -253,13 +291,22 @@ impl Framing {
     fn middle(&mut self, mut bytes: &[u8], size: Option<usize>) -> Option<usize> {
         let mut passed = 0;
         while !bytes.is_empty() {
-            if self.header.len() < 4 {
-                let (head, rest) = bytes.split_at(bytes.len().min(4 - self.header.len()));
+            // A record begins with its kind and version, and then the length of the rest, big-endian.
+            let needed = if self.tls { 5 } else { 4 };
+            if self.header.len() < needed {
+                let (head, rest) = bytes.split_at(bytes.len().min(needed - self.header.len()));
                 self.header.extend_from_slice(head);
                 (passed, bytes) = (passed + head.len(), rest);
-                if let Ok(length) = <[u8; 4]>::try_from(self.header.as_slice()) {
-                    (self.length, self.at) = (u32::from_le_bytes(length) as usize, 4);
+                match *self.header.as_slice() {
+                    [a, b, c, d] if !self.tls => {
+                        self.length = u32::from_le_bytes([a, b, c, d]) as usize;
+                    }
+                    [_, _, _, high, low] => {
+                        self.length = needed + usize::from(u16::from_be_bytes([high, low]));
+                    }
+                    _ => continue,
                 }
+                self.at = needed;
                 continue;
             }
             let (body, rest) = bytes.split_at(bytes.len().min(self.length.saturating_sub(self.at)));
@@ -401,5 +448,9 @@ mod tests {
             assert_eq!(found, Some(20 + 50), "in steps of {step}");
         }
         assert_eq!(Framing::default().middle(&stream, Some(101)), None);
+        let record = |length: u8| [&[23, 3, 3, 0, length][..], &vec![0; length.into()]].concat();
+        let stream = [record(20), record(100), record(30)].concat();
+        let mut framing = Framing { tls: true, ..Framing::default() };
+        assert_eq!(framing.middle(&stream, Some(50)), Some(25 + 52));
     }
 }

@@ -30,6 +30,7 @@ mod failpoint;
 mod fetch;
 mod server;
 mod set;
+mod tls;
 mod wait;
 
 pub use error::Error;

@@ -20,6 +20,7 @@ use mongodb::sync::Client;
 use crate::Error;
 use crate::error::Context;
 use crate::fetch::Mongod;
+use crate::tls::Certificates;
 use crate::wait::poll;
 
 /// How long a server may take to come up: far more than it needs, for loaded machines.
@@ -99,6 +100,8 @@ pub(crate) struct Launch<'a> {
     pub set: Option<&'a str>,
     /// Contents of the key file; switches authentication on.
     pub key: Option<&'a str>,
+    /// Switches TLS on.
+    pub tls: Option<&'a Certificates>,
     pub args: &'a [OsString],
     pub env: &'a [(OsString, OsString)],
 }
@@ -115,6 +118,7 @@ enum State {
 pub struct Member {
     address: String,
     log: PathBuf,
+    authority: Option<PathBuf>,
     pid: AtomicU32,
     state: Mutex<(Watchdog, State)>,
     /// Set once users are made and the URI is known.
@@ -150,16 +154,30 @@ impl Member {
         if let Some(set) = launch.set {
             arguments.extend(["--replSet".into(), set.into()]);
         }
-        if let Some(key) = launch.key {
-            let path = directory.join("key");
+        let write = |name: &str, text: &str| {
+            let path = directory.join(name);
             OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
                 .open(&path)
-                .and_then(|mut file| file.write_all(key.as_bytes()))
+                .and_then(|mut file| file.write_all(text.as_bytes()))
                 .context(format!("cannot write {}", path.display()))?;
-            arguments.extend(["--auth".into(), "--keyFile".into(), path.into()]);
+            Ok(path)
+        };
+        if let Some(key) = launch.key {
+            arguments.extend(["--auth".into(), "--keyFile".into(), write("key", key)?.into()]);
+        }
+        let mut authority = None;
+        if let Some(tls) = launch.tls {
+            let path = write("authority.pem", &tls.authority)?;
+            let server = write("server.pem", &tls.server)?;
+            arguments.extend(["--tlsMode".into(), "requireTLS".into()]);
+            arguments.extend(["--tlsCAFile".into(), path.clone().into()]);
+            arguments.extend(["--tlsCertificateKeyFile".into(), server.into()]);
+            // Only members show one.
+            arguments.push("--tlsAllowConnectionsWithoutCertificates".into());
+            authority = Some(path);
         }
         let given = |name: &str| {
             launch.args.iter().any(|argument| {
@@ -208,6 +226,7 @@ impl Member {
         Ok(Self {
             address: format!("127.0.0.1:{port}"),
             log,
+            authority,
             pid: AtomicU32::new(pid),
             state: Mutex::new((watchdog, State::Running)),
             direct: OnceLock::new(),
@@ -258,6 +277,11 @@ impl Member {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The certificate of the authority that clients need, if it has TLS.
+    pub(crate) fn authority(&self) -> Option<&Path> {
+        self.authority.as_deref()
     }
 
     /// Its process; after a [`restart`](Self::restart) another one, 0 while it is killed.

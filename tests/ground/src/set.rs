@@ -17,6 +17,7 @@ use crate::error::Context;
 use crate::failpoint::number;
 use crate::fetch::{self, Mongod};
 use crate::server::{Launch, START, admin, hello, random};
+use crate::tls::Certificates;
 use crate::wait::poll;
 use crate::{Error, FailPoint, Member};
 
@@ -35,7 +36,9 @@ pub struct Builder {
     env: Vec<(OsString, OsString)>,
     auth: Option<(String, String)>,
     uri_options: String,
+    tls: bool,
     advertise: Option<Advertise>,
+    horizon: Option<Advertise>,
 }
 
 impl Builder {
@@ -77,6 +80,19 @@ impl Builder {
         self
     }
 
+    /// Demands TLS, with certificates of its own, which the program `openssl` makes. The URI has what clients need.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// The name (`localhost:port`) by which a member is known to those clients that ask for it as `localhost`
+    /// (a *horizon*; it takes TLS, in which clients say for whom they ask).
+    pub fn horizon(mut self, name: impl FnMut(usize, &str) -> String + Send + 'static) -> Self {
+        self.horizon = Some(Box::new(name));
+        self
+    }
+
     /// URI options that every client of the servers needs, this crate's included, like
     /// `tls=true&tlsCAFile=/path`.
     pub fn uri_options(mut self, options: &str) -> Self {
@@ -103,6 +119,7 @@ impl Builder {
         let end = Instant::now() + START;
         let name = format!("rs_{}_{}", std::process::id(), COUNTER.fetch_add(1, Relaxed));
         let members = self.launch(Some(&name), end)?;
+        self.trust(&members);
         let mut advertise = self.advertise.take();
         let names: Vec<String> = members
             .iter()
@@ -112,7 +129,13 @@ impl Builder {
                 None => member.address().to_owned(),
             })
             .collect();
-        let clients = self.initiate(&name, &members, &names, end)?;
+        let mut horizon = self.horizon.take();
+        let horizons: Vec<Option<String>> = members
+            .iter()
+            .enumerate()
+            .map(|(i, member)| horizon.as_mut().map(|name| name(i, member.address())))
+            .collect();
+        let clients = self.initiate(&name, &members, &names, &horizons, end)?;
         if let Some(user) = &self.auth {
             let primary = poll(end, "the set has a primary", || Ok(primary_of(&clients)))?;
             create_user(&clients[primary], user, members.len())?;
@@ -153,13 +176,24 @@ impl Builder {
     pub fn start_standalone(mut self) -> Result<Standalone, Error> {
         self.members = 1;
         let end = Instant::now() + START;
-        let member = self.launch(None, end)?.pop().ok_or_else(|| Error::new("no server"))?;
+        let members = self.launch(None, end)?;
+        self.trust(&members);
+        let member = members.into_iter().next().ok_or_else(|| Error::new("no server"))?;
         if let Some(user) = &self.auth {
             create_user(&self.bare_client(&member)?, user, 1)?;
         }
         let uri = self.uri(member.address(), "");
         member.set_direct(client_options(&uri, Duration::from_secs(5))?)?;
         Ok(Standalone { uri, member })
+    }
+
+    /// Clients need to know who has signed the servers' certificates.
+    fn trust(&mut self, members: &[Member]) {
+        if let Some(authority) = members.first().and_then(Member::authority) {
+            let joint = if self.uri_options.is_empty() { "" } else { "&" };
+            let path = percent(&authority.to_string_lossy());
+            self.uri_options.push_str(&format!("{joint}tls=true&tlsCAFile={path}"));
+        }
     }
 
     /// Starts all mongods and waits until they take connections.
@@ -172,6 +206,8 @@ impl Builder {
                 key
             })
         });
+        let tls = self.tls.then(|| Certificates::make(&root.join("tls"))).transpose();
+        let tls = tls.inspect_err(|_| drop(std::fs::remove_dir(&root)))?;
         let launch = |index| {
             Member::launch(&Launch {
                 mongod: &mongod,
@@ -179,6 +215,7 @@ impl Builder {
                 index,
                 set,
                 key: key.as_deref(),
+                tls: tls.as_ref(),
                 args: &self.args,
                 env: &self.env,
             })
@@ -215,13 +252,22 @@ impl Builder {
         name: &str,
         members: &[Member],
         names: &[String],
+        horizons: &[Option<String>],
         end: Instant,
     ) -> Result<Vec<Client>, Error> {
         let clients: Vec<Client> =
             members.iter().map(|member| self.bare_client(member)).collect::<Result<_, _>>()?;
         let number = |i: usize| i32::try_from(i).unwrap_or(0);
-        let hosts: Vec<Document> =
-            (0..).zip(names).map(|(i, host)| doc! { "_id": number(i), "host": host }).collect();
+        let hosts: Vec<Document> = (0..)
+            .zip(names.iter().zip(horizons))
+            .map(|(i, (host, horizon))| {
+                let mut member = doc! { "_id": number(i), "host": host };
+                if let Some(name) = horizon {
+                    member.insert("horizons", doc! { "outside": name });
+                }
+                member
+            })
+            .collect();
         let timeout = i64::from(self.election_timeout_ms);
         let config = doc! {
             "_id": name, "members": hosts, "settings": { "electionTimeoutMillis": timeout },
@@ -325,7 +371,9 @@ impl ReplicaSet {
             env: Vec::new(),
             auth: None,
             uri_options: String::new(),
+            tls: false,
             advertise: None,
+            horizon: None,
         }
     }
 

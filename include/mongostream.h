@@ -640,8 +640,8 @@ void ms_buffer_free(ms_buffer *buffer);
  * the failure comes through the buffer: the next receive returns it, and then the buffer is closed unless
  * another worker runs. So a program that ignores errors ends and does not wait for ever. The errors:
  * MS_ERR_ARGUMENT; MS_ERR_STATE for a closed buffer; MS_ERR_IN_USE if another worker uses the
- * checkpoint; MS_ERR_RESOURCE if the system gives no thread or descriptor, and a later call may succeed;
- * MS_ERR_FORKED.
+ * checkpoint; MS_ERR_CHECKPOINT if its store cannot be used; MS_ERR_RESOURCE if the system gives no thread
+ * or descriptor, and a later call may succeed; MS_ERR_FORKED.
  */
 ms_worker *ms_worker_start(const char *uri,
                            const char *database,

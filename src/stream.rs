@@ -384,6 +384,8 @@ impl Stream {
         scope.opens_with_event = false;
         let from = course.position.clone();
         let cursor = Cursor::open(&self.deployment, scope, from, |_: &Reply| Some(0));
+        self.source.meter.attempted();
+        self.await_opening(|limit| cursor.has_next_within(&self.control.stop, limit));
         match cursor.next(&self.control.stop) {
             Next::Reply(reply, _) => match reply.token() {
                 Some(token) => {
@@ -771,7 +773,12 @@ impl Stream {
                 }
                 None => {
                     let uri = self.deployment.uri().shown();
-                    log::line!(level, self.name(), "is not open after {seconds} s: {uri} is slow");
+                    log::line!(
+                        level,
+                        self.name(),
+                        "is not open after {seconds} s: {uri} has not answered yet. From a place in the past it \
+                         answers when it has found the first event, or read its oplog to the end"
+                    );
                 }
             }
             (level, silence) = (LogLevel::Info, silence * 2);

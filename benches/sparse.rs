@@ -77,11 +77,13 @@ fn main() {
         for round in 1..=rounds {
             ours.push(with_library(&set, name, events));
             theirs.push(with_driver(&set, name, events));
-            eprintln!("{name}, round {round}: {:.3?} beside {:.3?} s", ours[round - 1], theirs[round - 1]);
+            eprintln!(
+                "{name}, round {round}: {:.3?} beside {:.3?} s",
+                ours[round - 1],
+                theirs[round - 1]
+            );
         }
-        let of = |times: &[Times], which: fn(&Times) -> f64| {
-            median(times.iter().map(which))
-        };
+        let of = |times: &[Times], which: fn(&Times) -> f64| median(times.iter().map(which));
         let ours = (of(&ours, |times| times.0), of(&ours, |times| times.1));
         let theirs = (of(&theirs, |times| times.0), of(&theirs, |times| times.1));
         rows.push((events, ours, theirs));
@@ -95,12 +97,19 @@ fn main() {
         }
         return;
     }
-    println!("| events in {entries} others | first, s | last, s | driver: first, s | driver: last, s | first of the total | total |");
+    println!(
+        "| events in {entries} others | first, s | last, s | driver: first, s | driver: last, s | first of the total | total |"
+    );
     println!("|---:|---:|---:|---:|---:|---:|---:|");
     for (events, ours, theirs) in rows {
         println!(
             "| {events} | {:.3} | {:.3} | {:.3} | {:.3} | {:.1} % | {:.2} × |",
-            ours.0, ours.1, theirs.0, theirs.1, 100.0 * ours.0 / ours.1, ours.1 / theirs.1
+            ours.0,
+            ours.1,
+            theirs.0,
+            theirs.1,
+            100.0 * ours.0 / ours.1,
+            ours.1 / theirs.1
         );
     }
 }

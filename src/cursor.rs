@@ -805,7 +805,9 @@ impl Reply {
             }
         }
         if scope.has_unwanted_renames {
-            found.iter().rev().for_each(|(index, _)| drop(self.spans.remove(*index)));
+            for (index, _) in found.iter().rev() {
+                self.spans.remove(*index);
+            }
         }
         found.into_iter().map(|(_, event)| event).collect()
     }

@@ -498,20 +498,26 @@ impl Stream {
     fn resume_snapshot(&self, course: &mut Course) -> End {
         let mut scope = self.scope.clone();
         (scope.batch_size, scope.await_time) = (1, Duration::from_millis(1));
+        scope.opens_with_event = false;
         let cursor =
             Cursor::open(&self.deployment, scope, course.position.clone(), |_: &Reply| Some(0));
-        match cursor.next(&self.control.stop) {
-            Next::Reply(..) => {}
-            // It is there: the stream will meet it again.
-            Next::Failed(error) if resume::is_too_large(&error) => {}
-            Next::Failed(error) if resume::is_token_not_found(&error) => {
-                match course.position.past() {
-                    Some(past) => course.position = past,
-                    None => return self.end_of(Next::Failed(error), &cursor, course),
+        // Servers look only after the opening reply.
+        for _ in 0..2 {
+            match cursor.next(&self.control.stop) {
+                Next::Reply(..) => {}
+                // What is watched was dropped: the stream will meet it again.
+                Next::Ended => break,
+                // It is there: the stream will meet it again, too.
+                Next::Failed(error) if resume::is_too_large(&error) => break,
+                Next::Failed(error) if resume::is_token_not_found(&error) => {
+                    match course.position.past() {
+                        Some(past) => course.position = past,
+                        None => return self.end_of(Next::Failed(error), &cursor, course),
+                    }
+                    return End::Done;
                 }
-                return End::Done;
+                other => return self.end_of(other, &cursor, course),
             }
-            other => return self.end_of(other, &cursor, course),
         }
         if let Err(error) = self.is_open(false, &mut course.trouble) {
             return End::Failed(error);
@@ -682,23 +688,33 @@ impl Stream {
     /// is none, or it is the one that ends the stream, which the cursor that meets it has to know of.
     fn first_event(
         &self,
-        scope: Scope,
+        mut scope: Scope,
         from: &Position,
         course: &mut Course,
     ) -> Result<Result<Option<Vec<u8>>, DriverError>, End> {
+        scope.opens_with_event = false;
         let cursor = Cursor::open(&self.deployment, scope, from.clone(), |_: &Reply| Some(0));
-        // A stream that begins at a place has its first event in the opening reply.
-        match cursor.next(&self.control.stop) {
-            Next::Reply(reply, _) if reply.invalidate_token().is_some() => Ok(Ok(None)),
-            Next::Reply(reply, _) => Ok(Ok(reply.events().next().map(<[u8]>::to_vec))),
-            Next::Failed(error) => {
-                course.server = cursor.progress().server;
-                Ok(Err(error))
+        // The opening one, and the one that has the event.
+        for _ in 0..2 {
+            match cursor.next(&self.control.stop) {
+                Next::Reply(reply, _) if reply.invalidate_token().is_some() => break,
+                Next::Reply(reply, _) => {
+                    if let Some(event) = reply.events().next() {
+                        return Ok(Ok(Some(event.to_vec())));
+                    }
+                }
+                Next::Failed(error) => {
+                    course.server = cursor.progress().server;
+                    return Ok(Err(error));
+                }
+                Next::Ended | Next::Enough | Next::Change(_) => break,
+                Next::Stopped => return Err(End::Stopped),
+                Next::Lost => {
+                    return Err(End::Failed(self.bug("the task that reads its replies")));
+                }
             }
-            Next::Ended | Next::Enough | Next::Change(_) => Ok(Ok(None)),
-            Next::Stopped => Err(End::Stopped),
-            Next::Lost => Err(End::Failed(self.bug("the task that reads its replies"))),
         }
+        Ok(Ok(None))
     }
 
     fn tell_of_oversized(&self, error: &DriverError, outline: &[u8]) -> Result<(), End> {
@@ -796,8 +812,11 @@ impl Stream {
             is_restart: course.lost.is_some(),
             began: course.position.token(),
             scope: self.scope.clone(),
+            accepted_with: accepted_with(&course.position),
         };
         let mut scope = pace.of(&self.scope);
+        // An opening reply with an event comes only when the server has read its oplog to the end.
+        scope.opens_with_event = !course.position.is_in_history();
         // Longer than a server waits for a first event, so it is at work in the history.
         let patience = self.scope.await_time.saturating_add(Duration::from_secs(1));
         if matches!(pace, Pace::Full | Pace::Some)
@@ -812,6 +831,7 @@ impl Stream {
     /// Hands over what one cursor delivers, for as long as it lives.
     fn hand_over(&self, cursor: &Cursor, course: &mut Course) -> End {
         let mut opened = false;
+        let mut before_acceptance = accepted_with(&course.position) - 1;
         self.source.meter.attempted();
         self.await_opening(|limit| cursor.has_next_within(&self.control.stop, limit));
         loop {
@@ -819,6 +839,10 @@ impl Stream {
                 Next::Reply(reply, first) => (reply, first),
                 other => return self.end_of(other, cursor, course),
             };
+            if before_acceptance > 0 {
+                before_acceptance -= 1;
+                continue;
+            }
             if !opened {
                 opened = true;
                 if let Err(error) = self.is_open(!course.ran_before, &mut course.trouble) {
@@ -1004,6 +1028,7 @@ struct Intake {
     /// Where the cursor begins: the position before its first event is acked.
     began: Option<Token>,
     scope: Scope,
+    accepted_with: usize,
 }
 
 impl Observer for Intake {
@@ -1022,7 +1047,7 @@ impl Observer for Intake {
         if let Some(token) = reply.token() {
             acks.place(Token::clone(token));
         }
-        let shown = is_opening || !reply.spans().is_empty();
+        let shown = self.replies <= self.accepted_with || !reply.spans().is_empty();
         shown.then_some(first)
     }
 
@@ -1046,7 +1071,7 @@ impl Observer for Intake {
 
     fn take(&mut self, reply: Reply, first: u64) -> Option<Reply> {
         // The opening one tells the worker that the stream is open.
-        if self.replies == 1 || reply.is_large() {
+        if self.replies <= self.accepted_with || reply.is_large() {
             return Some(reply);
         }
         let messages = reply.spans().len();
@@ -1057,6 +1082,12 @@ impl Observer for Intake {
         room.push(Events::shared(&self.source, reply, first));
         None
     }
+}
+
+/// With which reply the server has accepted the place where a stream is opened: it refuses a place when it begins to
+/// look for what comes after it. In the history that is not the opening reply, which has no event there.
+fn accepted_with(position: &Position) -> usize {
+    if position.is_in_history() { 2 } else { 1 }
 }
 
 /// Whether a cursor that ended soon is no reason to wait before the next one. One that breaks after its first

@@ -55,7 +55,8 @@ pub(crate) struct Scope {
     /// Let the server split events that are too large for one message, if it can.
     pub(crate) split: bool,
     /// Whether the reply that opens a cursor at a place has the first event after it, if there is one. Servers
-    /// refuse a place only when they have begun to look for what comes after it.
+    /// refuse a place only when they have begun to look for what comes after it. Such a reply comes only when the
+    /// oplog is read to its end.
     pub(crate) opens_with_event: bool,
     /// Read so many events and no more.
     pub(crate) limit: Option<usize>,

@@ -334,8 +334,10 @@ impl Stream {
         }
         let began = course.position.clone();
         let pace = self.pace_for(course);
-        let cursor = self.open(course, pace);
-        let end = self.hand_over(&cursor, course);
+        // Asked once: the clock goes on, and whoever counts the replies has to agree.
+        let accepted_with = accepted_with(&began);
+        let cursor = self.open(course, pace, accepted_with);
+        let end = self.hand_over(&cursor, course, accepted_with);
         let progress = cursor.progress();
         drop(cursor);
         if progress.replies > 0 {
@@ -803,7 +805,7 @@ impl Stream {
 
     /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
     /// number before its first event is left free for the message that says what is lost.
-    fn open(&self, course: &Course, pace: Pace) -> Cursor {
+    fn open(&self, course: &Course, pace: Pace, accepted_with: usize) -> Cursor {
         let intake = Intake {
             source: Arc::clone(&self.source),
             queue: Arc::clone(&self.queue),
@@ -812,11 +814,11 @@ impl Stream {
             is_restart: course.lost.is_some(),
             began: course.position.token(),
             scope: self.scope.clone(),
-            accepted_with: accepted_with(&course.position),
+            accepted_with,
         };
         let mut scope = pace.of(&self.scope);
         // An opening reply with an event comes only when the server has read its oplog to the end.
-        scope.opens_with_event = !course.position.is_in_history();
+        scope.opens_with_event = accepted_with == 1;
         // Longer than a server waits for a first event, so it is at work in the history.
         let patience = self.scope.await_time.saturating_add(Duration::from_secs(1));
         if matches!(pace, Pace::Full | Pace::Some)
@@ -829,9 +831,9 @@ impl Stream {
     }
 
     /// Hands over what one cursor delivers, for as long as it lives.
-    fn hand_over(&self, cursor: &Cursor, course: &mut Course) -> End {
+    fn hand_over(&self, cursor: &Cursor, course: &mut Course, accepted_with: usize) -> End {
         let mut opened = false;
-        let mut before_acceptance = accepted_with(&course.position) - 1;
+        let mut before_acceptance = accepted_with - 1;
         self.source.meter.attempted();
         self.await_opening(|limit| cursor.has_next_within(&self.control.stop, limit));
         loop {
@@ -839,7 +841,7 @@ impl Stream {
                 Next::Reply(reply, first) => (reply, first),
                 other => return self.end_of(other, cursor, course),
             };
-            if before_acceptance > 0 {
+            if before_acceptance > 0 && reply.spans().is_empty() {
                 before_acceptance -= 1;
                 continue;
             }

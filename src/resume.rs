@@ -80,8 +80,11 @@ const BAD_TOKEN: [i32; 11] =
     [9, 15, INVALIDATE_TOKEN, 40645, INVALID_TOKEN, 40647, 40648, 40649, 50788, 50811, 50874];
 /// What 6.0 answers where an image is required that it does not have.
 const NO_MATCHING_DOCUMENT: i32 = 47;
-/// ChangeStreamHistoryLost, CappedPositionLost, ChangeStreamFatalError.
-const HISTORY_LOST: [i32; 3] = [286, 136, CHANGE_STREAM_FATAL];
+/// ChangeStreamHistoryLost, ChangeStreamFatalError.
+const HISTORY_LOST: [i32; 2] = [286, CHANGE_STREAM_FATAL];
+/// The oplog was cut off just where the server stood in it. That may have been before the stream's place: a server
+/// begins to look further back (seen with 4.2.6). When the stream is opened again the server checks its history.
+const CAPPED_POSITION_LOST: i32 = 136;
 
 /// What servers say where a pipeline did not keep the event's `_id` (seen with 4.2.6 and 6.0.5).
 const ID_WAS_CHANGED: &str = "_id field";
@@ -115,7 +118,7 @@ pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Opti
             wrapped(error).is_some_and(|cause| is_resumable(cause, Phase::Reopening, None))
         }
         DriverErrorKind::Command(command)
-            if matches!(command.code, INTERRUPTED | KEY_NOT_FOUND) =>
+            if matches!(command.code, INTERRUPTED | KEY_NOT_FOUND | CAPPED_POSITION_LOST) =>
         {
             true
         }

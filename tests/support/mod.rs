@@ -135,7 +135,8 @@ pub(crate) fn cluster_time(message: &Message) -> Timestamp {
 #[track_caller]
 pub(crate) fn id(message: &Message) -> i32 {
     let event = RawDocument::from_bytes(message.bson()).unwrap();
-    event.get_document("documentKey").unwrap().get_i32("_id").unwrap()
+    let key = event.get_document("documentKey");
+    key.unwrap_or_else(|error| panic!("{error}: {event:?}")).get_i32("_id").unwrap()
 }
 
 /// The `_id` of the document, from the message's JSON; null where the event has none.

@@ -369,7 +369,7 @@ typedef int32_t ms_worker_state;
 #define MS_ERR_OVERSIZED -16
 
 /**
- * A bug: code of the library panicked. The process goes on.
+ * A bug: code of the library panicked, or met what should be impossible. The process goes on.
  */
 #define MS_ERR_PANIC -99
 

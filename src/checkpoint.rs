@@ -160,7 +160,7 @@ impl Identity {
         })
     }
 
-    fn write(&self, place: &Place) -> String {
+    fn write(&self, place: &Place) -> Result<String, StoreError> {
         let mut narrowed = String::new();
         for (key, value) in [("namespaces", &self.namespaces), ("operations", &self.operations)] {
             if !value.is_null() {
@@ -177,12 +177,12 @@ impl Identity {
         );
         if let Some(snapshot) = &place.snapshot {
             text.push_str(",\"snapshot\":");
-            // Its ids were read as BSON: it encodes.
-            let snapshot = snapshot.to_document().to_vec().unwrap_or_default();
+            // Without it the text would say that the snapshot is finished.
+            let snapshot = snapshot.to_document().to_vec().map_err(|error| error.to_string())?;
             json::write_document(&mut text, &snapshot, ExtendedJson::Canonical);
         }
         text.push('}');
-        text
+        Ok(text)
     }
 
     /// The place that a saved text names, if it belongs to this stream.
@@ -598,7 +598,8 @@ impl Saver {
         let (name, what) = (&self.identity.name, &self.shared.what);
         if claim.saved.as_ref() != Some(&place) || anyway(&claim) {
             let text = self.identity.write(&place);
-            guarded(|| self.store.save(name, &text)).map_err(|error| {
+            let saved = text.and_then(|text| guarded(|| self.store.save(name, &text)));
+            saved.map_err(|error| {
                 let failed =
                     Error::new(ErrorKind::Checkpoint, format!("cannot save {what}: {error}"));
                 let failed = if error.is_retriable() { failed.retriable() } else { failed };

@@ -30,7 +30,7 @@ use crate::gate::Gate;
 use crate::heap::Heap;
 use crate::namespaces::Namespaces;
 use crate::options::{OnOversized, Options, SPLIT_STAGE};
-use crate::pace::{Pace, Tuner};
+use crate::pace::{Advice, Pace, Tuner};
 use crate::pipeline;
 use crate::resume::{self, WIRE_VERSION_4_4, WIRE_VERSION_6_0};
 use crate::servers::{self, ServerFacts};
@@ -61,8 +61,10 @@ pub(crate) struct Scope {
     /// Read so many events and no more.
     pub(crate) limit: Option<usize>,
     pub(crate) pace: Pace,
-    /// How long a request for several events may take in the history before it is given up.
+    /// How long a full reply may take in the history before it is given up.
     pub(crate) patience: Option<Duration>,
+    /// When replies may be full at the earliest.
+    pub(crate) full_from: Option<Instant>,
 }
 
 impl Scope {
@@ -102,6 +104,7 @@ impl Scope {
             limit: None,
             pace: Pace::Full,
             patience: None,
+            full_from: None,
         }
     }
 
@@ -424,7 +427,7 @@ enum Item {
 
 /// Another pace fits the history better.
 pub(crate) struct Change {
-    pub(crate) to: Pace,
+    pub(crate) to: Advice,
     /// How long the server was at work on a request that was given up.
     pub(crate) wasted: Duration,
 }
@@ -611,7 +614,7 @@ impl<O: Observer> Reader<O> {
         self.progress().is_open = true;
         self.scope.check_history(&self.deployment, &from).await?;
         let round_trip = self.deployment.server_facts().and_then(|server| server.round_trip);
-        let mut tuner = Tuner::new(self.scope.pace, round_trip.unwrap_or_default());
+        let mut tuner = Tuner::new(self.scope.pace, round_trip, self.scope.patience);
         let mut fragments = splits.then(Fragments::default);
         let mut left = self.scope.limit;
         let slots = Arc::clone(&self.slots);
@@ -626,15 +629,18 @@ impl<O: Observer> Reader<O> {
                 Poll::Pending => {
                     let in_history = self.progress().position.is_in_history();
                     let next = poll_fn(|context| poll(&mut cursor, context));
-                    match self.scope.patience.filter(|_| in_history) {
+                    match tuner.patience().filter(|_| in_history) {
                         None => next.await,
-                        Some(patience) => match tokio::time::timeout(patience, next).await {
-                            Ok(next) => next,
-                            Err(_) => {
-                                let change = Change { to: Pace::One, wasted: patience };
-                                return Ok(Item::Change(change));
+                        Some(patience) => {
+                            let patience = patience.saturating_add(self.scope.await_time);
+                            match tokio::time::timeout(patience, next).await {
+                                Ok(next) => next,
+                                Err(_) => {
+                                    let change = Change { to: Advice::One, wasted: patience };
+                                    return Ok(Item::Change(change));
+                                }
                             }
-                        },
+                        }
                     }
                 }
             };
@@ -644,6 +650,7 @@ impl<O: Observer> Reader<O> {
             // Behind a large reply more will come at once: the server should be at it before this one is
             // looked at, since whom that wakes takes the processor for a while. A small one goes on at once.
             // Where there is no slot, the worker still has the reply before this one.
+            let size = batch.as_raw_document().as_bytes().len();
             let looks_ahead = is_large(batch.as_raw_document().as_bytes()) && left.is_none();
             let ahead = looks_ahead.then(|| slots.try_acquire().ok()).flatten();
             answer = match &ahead {
@@ -682,7 +689,10 @@ impl<O: Observer> Reader<O> {
                     return Ok(Item::Enough);
                 }
                 // How long the opening reply takes says more of the opening than of the history.
-                if !is_opening && let Some(to) = tuner.came(came, took) {
+                if !is_opening
+                    && let Some(to) = tuner.came(came, size, took)
+                    && (came == 0 || self.scope.full_from.is_none_or(|from| from <= requested))
+                {
                     return Ok(Item::Change(Change { to, wasted: Duration::ZERO }));
                 }
             }

@@ -36,7 +36,7 @@ pub enum ErrorKind {
     Checkpoint,
     /// A change event is larger than the server can send.
     Oversized,
-    /// A bug: a thread of the library panicked. The process goes on.
+    /// A bug: a thread of the library panicked, or met what should be impossible. The process goes on.
     Panic,
 }
 

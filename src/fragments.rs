@@ -139,7 +139,8 @@ impl Pending {
             // Of the tokens the last one is the event's.
             if key != PLACE && (key != TOKEN || self.come == self.of) {
                 let rank = ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
-                self.fields.push((rank, fragment.get(start..end).unwrap_or_default().to_vec()));
+                let field = fragment.get(start..end).ok_or("the server sent a damaged fragment")?;
+                self.fields.push((rank, field.to_vec()));
             }
             start = end;
         }

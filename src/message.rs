@@ -128,8 +128,8 @@ impl Events {
         source: &Arc<Source>,
         reply: Reply,
         mut first: u64,
-        wrap: impl Fn(&[u8], &mut Vec<u8>),
-    ) -> impl Iterator<Item = Arc<Events>> {
+        wrap: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), bson::error::Error>,
+    ) -> impl Iterator<Item = Result<Arc<Events>, bson::error::Error>> {
         let source = Arc::clone(source);
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -137,7 +137,10 @@ impl Events {
             let (mut bytes, mut spans) = (Vec::new(), Vec::new());
             for span in rest {
                 let start = bytes.len() as u32;
-                wrap(&reply.bytes()[span.start as usize..span.end as usize], &mut bytes);
+                let document = &reply.bytes()[span.start as usize..span.end as usize];
+                if let Err(error) = wrap(document, &mut bytes) {
+                    return Some(Err(error));
+                }
                 spans.push(start..bytes.len() as u32);
                 if bytes.len() >= Self::SHARE_LIMIT / 4 {
                     break;
@@ -146,7 +149,7 @@ impl Events {
             let (number, count) = (first, spans.len());
             first += count as u64;
             at += count;
-            Some(Self::copied(&source, bytes, spans, number))
+            Some(Ok(Self::copied(&source, bytes, spans, number)))
         })
     }
 

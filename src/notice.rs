@@ -47,20 +47,24 @@ pub(crate) fn gap(
 }
 
 /// A document as it was found by a snapshot, as an event that appends itself to `out`.
-pub(crate) fn snapshot(namespace: &Namespace, document: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn snapshot(
+    namespace: &Namespace,
+    document: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), bson::error::Error> {
     let mut event = rawdoc! {
         "operationType": "snapshot",
         "ns": { "db": namespace.database.as_str(), "coll": namespace.collection.as_str() },
     };
     let mut key = RawDocumentBuf::new();
-    if let Ok(document) = RawDocument::from_bytes(document) {
-        if let Ok(Some(id)) = document.get("_id") {
-            key.append(cstr!("_id"), id);
-        }
-        event.append(cstr!("documentKey"), key);
-        event.append(cstr!("fullDocument"), RawBsonRef::Document(document));
+    let document = RawDocument::from_bytes(document)?;
+    if let Some(id) = document.get("_id")? {
+        key.append(cstr!("_id"), id);
     }
+    event.append(cstr!("documentKey"), key);
+    event.append(cstr!("fullDocument"), RawBsonRef::Document(document));
     out.extend_from_slice(event.as_bytes());
+    Ok(())
 }
 
 /// The document's key, of an event that [`snapshot`] has made.
@@ -92,13 +96,16 @@ mod tests {
         let namespace = Namespace { database: "shop".to_owned(), collection: "orders".to_owned() };
         let document = rawdoc! { "price": 5, "_id": { "n": 7 } };
         let mut event = Vec::new();
-        snapshot(&namespace, document.as_bytes(), &mut event);
+        snapshot(&namespace, document.as_bytes(), &mut event).unwrap();
         let key = document_key(&event).unwrap();
         assert_eq!(key, rawdoc! { "_id": { "n": 7 } }.as_bytes());
         assert!(is_key(key));
         event.clear();
-        snapshot(&namespace, rawdoc! { "price": 5 }.as_bytes(), &mut event);
+        snapshot(&namespace, rawdoc! { "price": 5 }.as_bytes(), &mut event).unwrap();
         assert_eq!(document_key(&event), None);
+        let length = event.len();
+        assert!(snapshot(&namespace, &[5, 0, 0, 0, 1], &mut event).is_err());
+        assert_eq!(event.len(), length, "a damaged document is not half a message");
         let change =
             rawdoc! { "_id": { "_data": "82" }, "operationType": "insert", "documentKey": {} };
         assert_eq!(document_key(change.as_bytes()), None);

@@ -1,9 +1,12 @@
 //! How many events a stream asks for at a time.
 //!
-//! A server answers a request for several events only when it has them all, when they fill about 4 MB, or when
-//! it has looked through its oplog to the end (seen with 6.0.5). Where a long history holds few events of the
-//! stream, full replies would keep the first of them back until the last one is found. So a stream that begins in
-//! the past asks for one event first, then for some, and for full replies as soon as these come fast.
+//! Where few events lie in a long history, a reply with several of them keeps the first of them back. A server
+//! answers a request for one event as soon as it finds one. Of a larger reply it hands out nothing before it has
+//! 4 MB of the stream's events, or has looked through its oplog to the end (seen with 6.0.5). After that the events
+//! that it has are there at once, whatever the size of the next replies.
+//!
+//! So a stream that begins in the past asks for one event at a time, and for full replies as soon as the way to the
+//! server and back takes up a notable part of the time.
 //!
 //! A reply that would hold an event which the server cannot send fails as a whole. So everything before such an
 //! event is read in replies of one event, until it is the next: that is the place where the stream fails, or from
@@ -18,8 +21,6 @@ use crate::cursor::Scope;
 pub(crate) enum Pace {
     /// Replies as large as the options allow.
     Full,
-    /// Replies of some events: to see whether full ones would come fast.
-    Some,
     /// Replies of one event: the history may be sparse.
     One,
     /// Replies of one event, as many as a full one holds: one of them may be too large to be sent.
@@ -31,15 +32,12 @@ impl fmt::Display for Pace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Pace::Full => "with full replies",
-            Pace::Some => "with replies of some events",
             Pace::One | Pace::Careful => "with replies of one event",
         })
     }
 }
 
 impl Pace {
-    const SOME: u32 = 64;
-
     /// A position that lies further back than this is in the history, where events may be far apart. What is
     /// nearer takes a server no time to look through.
     pub(crate) const HISTORY: Duration = Duration::from_secs(10);
@@ -48,7 +46,6 @@ impl Pace {
     pub(crate) fn is_full_for(self, most: u32) -> bool {
         match self {
             Pace::Full => true,
-            Pace::Some => most <= Self::SOME,
             Pace::One => most == 1,
             Pace::Careful => false,
         }
@@ -60,7 +57,6 @@ impl Pace {
         scope.pace = self;
         match self {
             Pace::Full => {}
-            Pace::Some => scope.batch_size = scope.batch_size.min(Self::SOME),
             Pace::One => scope.batch_size = 1,
             Pace::Careful => {
                 scope.limit = Some(scope.batch_size as usize);
@@ -74,38 +70,78 @@ impl Pace {
 /// Finds the pace that fits, from how long the replies of one cursor take.
 pub(crate) struct Tuner {
     pace: Pace,
-    /// How far apart two messages to the server and back are at least.
-    round_trip: Duration,
-    /// So many replies in a row came fast.
-    fast: u32,
+    /// What a reply of one event takes that the server finds at once.
+    least: Duration,
+    /// How many events came since the pace was last considered, how large they are, and how long they took.
+    events: u32,
+    bytes: usize,
+    took: Duration,
+    patience: Option<Duration>,
+}
+
+/// What fits better than the pace so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Advice {
+    One,
+    /// Full replies, of which the first is given up after this time: the events after it may lie far apart.
+    Full(Duration),
 }
 
 impl Tuner {
-    /// After so many single events that came fast it is worth asking for some.
-    const SURE: u32 = 3;
-    /// To find one event, beside the round trip.
-    const FAST_ONE: Duration = Duration::from_millis(2);
-    /// To find some events: a full reply is then there in about a second, and most often much sooner.
-    const FAST_SOME: Duration = Duration::from_millis(16);
-    /// Longer than this no event is kept back on purpose.
-    const SLOW: Duration = Duration::from_millis(200);
+    /// The pace is considered after so many single events.
+    const WINDOW: u32 = 16;
+    /// The way to the server and back may take this part of the time. It is more than what is measured: where both
+    /// sides wait for each other they have to be woken, too.
+    const PART: u32 = 24;
+    /// Where it is not known how long the way to the server and back takes, no longer than this.
+    const ROUND_TRIP: Duration = Duration::from_millis(1);
+    /// What a server collects before it answers a request for several events.
+    const FILL: usize = 4 << 20;
+    /// A reply may take so many times as long as is expected of it.
+    const LATE: u32 = 2;
+    /// A server that waits for a first event is not to be taken for one at work.
+    pub(crate) const AT_LEAST: Duration = Duration::from_secs(1);
 
-    pub(crate) fn new(pace: Pace, round_trip: Duration) -> Self {
-        Self { pace, round_trip, fast: 0 }
+    /// `patience` is for full replies in the history.
+    pub(crate) fn new(
+        pace: Pace,
+        round_trip: Option<Duration>,
+        patience: Option<Duration>,
+    ) -> Self {
+        let least = round_trip.unwrap_or(Self::ROUND_TRIP);
+        Self { pace, least, events: 0, bytes: 0, took: Duration::ZERO, patience }
     }
 
-    /// What a reply with so many events that took so long says: another pace, if there is one that fits better.
-    pub(crate) fn came(&mut self, events: usize, took: Duration) -> Option<Pace> {
-        let took = took.saturating_sub(self.round_trip);
+    /// How long the next reply may take in the history, beside the time for which a server waits for an event.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.patience.filter(|_| self.pace == Pace::Full)
+    }
+
+    /// What a reply with so many events and bytes that took so long says of the pace.
+    pub(crate) fn came(&mut self, events: usize, bytes: usize, took: Duration) -> Option<Advice> {
         match self.pace {
-            Pace::Full | Pace::Careful => None,
+            Pace::Careful => None,
+            Pace::Full => {
+                let patience = &mut self.patience;
+                *patience = patience.map(|patience| patience.max(took * Self::LATE));
+                None
+            }
             // The server has looked through all it has.
-            Pace::Some | Pace::One if events == 0 => Some(Pace::Full),
-            Pace::Some if took > Self::SLOW => Some(Pace::One),
-            Pace::Some => (took <= Self::FAST_SOME).then_some(Pace::Full),
+            Pace::One if events == 0 => Some(Advice::Full(Self::AT_LEAST)),
             Pace::One => {
-                self.fast = if took <= Self::FAST_ONE { self.fast + 1 } else { 0 };
-                (self.fast == Self::SURE).then_some(Pace::Some)
+                self.least = self.least.min(took);
+                self.events += 1;
+                self.bytes += bytes;
+                self.took += took;
+                if self.events < Self::WINDOW {
+                    return None;
+                }
+                let on_the_way = self.least * self.events;
+                let is_dense = on_the_way * Self::PART >= self.took;
+                let at_work = self.took.saturating_sub(on_the_way);
+                let full = at_work.mul_f64(Self::FILL as f64 / self.bytes.max(1) as f64);
+                (self.events, self.bytes, self.took) = (0, 0, Duration::ZERO);
+                is_dense.then(|| Advice::Full(Self::AT_LEAST.max(full * Self::LATE)))
             }
         }
     }
@@ -114,22 +150,29 @@ impl Tuner {
 /// How much time a stream has spent on requests that it gave up: a server that has not answered such a request
 /// may hold some events and be looking for the rest, so it is asked again for one event at a time. It then looks
 /// through that part of its oplog again, which must not take up a large part of the time.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Waste {
     spent: Duration,
+    longest: Duration,
 }
 
 impl Waste {
-    /// A stream may spend this much, and a tenth of its time.
-    const FREE: Duration = Duration::from_secs(3);
+    /// The part of its time that a stream may spend so, before it gives up one more request.
+    const PART: u32 = 10;
 
-    /// Whether a request may be given up after `patience` by a stream that is `age` old.
-    pub(crate) fn allows(&self, patience: Duration, age: Duration) -> bool {
-        self.spent + patience <= Self::FREE.max(age / 10)
+    /// How old a stream must be to give up one more.
+    pub(crate) fn age_for_more(self) -> Duration {
+        self.spent.saturating_mul(Self::PART)
     }
 
     pub(crate) fn add(&mut self, spent: Duration) {
         self.spent += spent;
+        self.longest = self.longest.max(spent);
+    }
+
+    /// How long the next request may take that should not take longer than this: a server may be slow.
+    pub(crate) fn patience(self, expected: Duration) -> Duration {
+        expected.max(self.longest.saturating_mul(2))
     }
 }
 
@@ -141,54 +184,79 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
+    /// What a tuner says after a window of events that took so long, of 1 KiB each.
+    fn after_a_window(tuner: &mut Tuner, took: Duration) -> Option<Advice> {
+        for _ in 1..Tuner::WINDOW {
+            assert_eq!(tuner.came(1, 1024, took), None);
+        }
+        tuner.came(1, 1024, took)
+    }
+
     #[test]
-    fn a_dense_history_is_soon_read_in_full_replies() {
-        let mut tuner = Tuner::new(Pace::One, ms(0));
-        assert_eq!(tuner.came(1, ms(1)), None);
-        assert_eq!(tuner.came(1, ms(2)), None);
-        assert_eq!(tuner.came(1, ms(1)), Some(Pace::Some));
-        let mut tuner = Tuner::new(Pace::Some, ms(0));
-        assert_eq!(tuner.came(64, ms(16)), Some(Pace::Full));
-        assert_eq!(Tuner::new(Pace::Full, ms(0)).came(4000, ms(60_000)), None);
+    fn a_dense_history_is_read_in_full_replies() {
+        let mut tuner = Tuner::new(Pace::One, Some(ms(2)), None);
+        assert_eq!(after_a_window(&mut tuner, ms(49)), None);
+        // 4,096 events fill a reply.
+        let patience = Tuner::LATE * ms(46 * 4096);
+        assert_eq!(after_a_window(&mut tuner, ms(48)), Some(Advice::Full(patience)));
+        // It may take longer once it is known that it does.
+        let mut tuner = Tuner::new(Pace::Full, Some(ms(2)), Some(ms(1000)));
+        assert_eq!(tuner.came(4000, 4 << 20, ms(700)), None);
+        assert_eq!(tuner.patience(), Some(ms(1400)));
+        assert_eq!(tuner.came(4000, 4 << 20, ms(1)), None);
+        assert_eq!(tuner.patience(), Some(ms(1400)));
     }
 
     #[test]
     fn a_sparse_history_is_read_one_event_at_a_time() {
-        let mut tuner = Tuner::new(Pace::One, ms(0));
-        for _ in 0..100 {
-            assert_eq!(tuner.came(1, ms(1)), None);
-            assert_eq!(tuner.came(1, ms(1)), None);
-            assert_eq!(tuner.came(1, ms(3)), None, "one slow event, and it begins anew");
+        let mut tuner = Tuner::new(Pace::One, Some(ms(1)), None);
+        for _ in 0..10 {
+            assert_eq!(after_a_window(&mut tuner, ms(25)), None);
         }
-        let mut tuner = Tuner::new(Pace::Some, ms(0));
-        assert_eq!(tuner.came(64, ms(17)), None);
-        assert_eq!(tuner.came(64, ms(200)), None);
-        assert_eq!(tuner.came(64, ms(201)), Some(Pace::One));
+        assert_eq!(tuner.patience(), None);
+    }
+
+    #[test]
+    fn each_window_counts_for_itself() {
+        let mut tuner = Tuner::new(Pace::One, Some(ms(1)), None);
+        assert_eq!(after_a_window(&mut tuner, ms(10_000)), None);
+        let dense = Some(Advice::Full(Tuner::AT_LEAST));
+        assert_eq!(after_a_window(&mut tuner, ms(1)), dense);
+    }
+
+    #[test]
+    fn a_round_trip_is_no_longer_than_the_fastest_reply() {
+        let mut tuner = Tuner::new(Pace::One, Some(ms(50)), None);
+        assert_eq!(tuner.came(1, 1024, ms(1)), None);
+        assert_eq!(after_a_window(&mut tuner, ms(30)), None);
+        let mut tuner = Tuner::new(Pace::One, None, None);
+        assert_eq!(after_a_window(&mut tuner, ms(25)), None);
+        assert!(after_a_window(&mut tuner, ms(24)).is_some());
     }
 
     #[test]
     fn at_the_end_of_the_oplog_replies_may_be_full() {
-        assert_eq!(Tuner::new(Pace::One, ms(0)).came(0, ms(60_000)), Some(Pace::Full));
-        assert_eq!(Tuner::new(Pace::Some, ms(0)).came(0, ms(60_000)), Some(Pace::Full));
-        assert_eq!(Tuner::new(Pace::Careful, ms(0)).came(0, ms(0)), None);
-    }
-
-    #[test]
-    fn the_way_to_the_server_is_not_its_work() {
-        let mut tuner = Tuner::new(Pace::One, ms(50));
-        assert_eq!(tuner.came(1, ms(52)), None);
-        assert_eq!(tuner.came(1, ms(51)), None);
-        assert_eq!(tuner.came(1, ms(40)), Some(Pace::Some));
-        assert_eq!(Tuner::new(Pace::Some, ms(50)).came(64, ms(66)), Some(Pace::Full));
+        let full = Some(Advice::Full(Tuner::AT_LEAST));
+        assert_eq!(Tuner::new(Pace::One, None, None).came(0, 0, ms(60_000)), full);
+        assert_eq!(Tuner::new(Pace::Careful, None, None).came(0, 0, ms(0)), None);
     }
 
     #[test]
     fn what_is_given_up_is_a_small_part_of_the_time() {
         let mut waste = Waste::default();
-        assert!(waste.allows(ms(2000), ms(0)));
+        assert_eq!(waste.age_for_more(), ms(0));
         waste.add(ms(2000));
-        assert!(!waste.allows(ms(2000), ms(30_000)));
-        assert!(waste.allows(ms(2000), ms(40_000)));
-        assert!(!waste.allows(ms(3001), ms(50_000)));
+        waste.add(ms(500));
+        assert_eq!(waste.age_for_more(), ms(25_000));
+    }
+
+    #[test]
+    fn a_slow_server_gets_more_time_each_time() {
+        let mut waste = Waste::default();
+        assert_eq!(waste.patience(ms(1000)), ms(1000));
+        waste.add(ms(2000));
+        assert_eq!(waste.patience(ms(1000)), ms(4000));
+        waste.add(ms(1000));
+        assert_eq!(waste.patience(ms(5000)), ms(5000));
     }
 }

@@ -18,7 +18,7 @@ use crate::log::{self, LogLevel};
 use crate::message::{Events, Source};
 use crate::notice;
 use crate::options::{OnHistoryLost, OnInvalidate, OnOversized, Options, Snapshot};
-use crate::pace::{Pace, Waste};
+use crate::pace::{Advice, Pace, Tuner, Waste};
 use crate::pipeline;
 use crate::resume::{self, Backoff, Phase};
 use crate::servers::ServerFacts;
@@ -67,6 +67,8 @@ struct Course {
     trouble: Trouble,
     /// How the next cursor reads; where it is not said its position decides.
     pace: Option<Pace>,
+    /// How long its replies may take in the history, if they are full.
+    patience: Option<Duration>,
     waste: Waste,
     /// When the worker began.
     began: Instant,
@@ -146,7 +148,7 @@ impl Stream {
             .copied()
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no text");
-        self.bug(text)
+        self.bug(&format!("a thread panicked: {text}"))
     }
 
     fn invalidated(&self) -> Error {
@@ -165,7 +167,7 @@ impl Stream {
         Error::new(
             ErrorKind::Panic,
             format!(
-                "a thread of the stream on {} panicked ({text}); this is a bug in mongostream, \
+                "the stream on {} met what should be impossible ({text}); this is a bug in mongostream, \
                  please report it",
                 self.deployment.uri().shown()
             ),
@@ -272,6 +274,7 @@ impl Stream {
             lost: None,
             trouble: Trouble::new(),
             pace: None,
+            patience: None,
             waste: Waste::default(),
             began: Instant::now(),
             is_change_of_pace: false,
@@ -384,6 +387,8 @@ impl Stream {
     fn take_token(&self, course: &mut Course) -> Result<(), End> {
         let mut scope = self.scope.clone();
         scope.opens_with_event = false;
+        // Nothing after the opening reply, for which a server might look for long.
+        scope.limit = Some(0);
         let from = course.position.clone();
         let cursor = Cursor::open(&self.deployment, scope, from, |_: &Reply| Some(0));
         self.source.meter.attempted();
@@ -445,16 +450,11 @@ impl Stream {
     fn begin_snapshot(&self, course: &mut Course) -> End {
         let source = Arc::clone(&self.source);
         let is_restart = course.lost.is_some();
-        let mut opening = true;
-        let cursor = Cursor::open(
-            &self.deployment,
-            self.scope.clone(),
-            Position::Start(None),
-            move |reply: &Reply| {
-                // What comes behind the opening reply comes again behind the snapshot.
-                if !std::mem::take(&mut opening) {
-                    return None;
-                }
+        let mut scope = self.scope.clone();
+        // What comes after the opening reply comes again after the snapshot.
+        scope.limit = Some(0);
+        let cursor =
+            Cursor::open(&self.deployment, scope, Position::Start(None), move |reply: &Reply| {
                 source.meter.received(reply);
                 let mut acks = source.acks();
                 let gap = acks.read(usize::from(is_restart));
@@ -465,8 +465,7 @@ impl Stream {
                     acks.place(Token::clone(token));
                 }
                 Some(number)
-            },
-        );
+            });
         self.source.meter.attempted();
         self.await_opening(|limit| cursor.has_next_within(&self.control.stop, limit));
         let (reply, first) = match cursor.next(&self.control.stop) {
@@ -572,9 +571,15 @@ impl Stream {
                     self.is_streaming();
                     course.trouble.ends(true);
                     let wrap = |document: &[u8], out: &mut Vec<u8>| {
-                        notice::snapshot(namespace, document, out);
+                        notice::snapshot(namespace, document, out)
                     };
                     for events in Events::of_documents(source, reply, number, wrap) {
+                        let events = match events {
+                            Ok(events) => events,
+                            Err(error) => {
+                                return End::Failed(self.bug(&format!("a document: {error}")));
+                            }
+                        };
                         if let Err(Stopped) = self.queue.push(&events, &self.control.stop) {
                             return End::Stopped;
                         }
@@ -590,7 +595,9 @@ impl Stream {
                 }
                 Item::Failed(error) => return End::Broken(error, Phase::Snapshot),
                 Item::Stopped => return End::Stopped,
-                Item::Lost => return End::Failed(self.bug("the task that reads a snapshot")),
+                Item::Lost => {
+                    return End::Failed(self.bug("the task that reads a snapshot is gone"));
+                }
             }
         }
     }
@@ -605,11 +612,14 @@ impl Stream {
             }
             End::Change(Change { to, wasted }) => {
                 course.waste.add(wasted);
-                let why = match to {
-                    Pace::One => "few events are found",
-                    _ => "events are found fast",
+                let (why, pace) = match to {
+                    Advice::One => ("few events are found", Pace::One),
+                    Advice::Full(patience) => {
+                        course.patience = Some(course.waste.patience(patience));
+                        ("events are found fast", Pace::Full)
+                    }
                 };
-                Ok(Detour { why, from, pace: Some(to) })
+                Ok(Detour { why, from, pace: Some(pace) })
             }
             End::Broken(error, _)
                 if resume::is_token_without_parts(&error) && from.past().is_some() =>
@@ -712,7 +722,7 @@ impl Stream {
                 Next::Ended | Next::Enough | Next::Change(_) => break,
                 Next::Stopped => return Err(End::Stopped),
                 Next::Lost => {
-                    return Err(End::Failed(self.bug("the task that reads its replies")));
+                    return Err(End::Failed(self.bug("the task that reads its replies is gone")));
                 }
             }
         }
@@ -805,7 +815,7 @@ impl Stream {
 
     /// Opens a cursor that numbers its events and gives each reply's token its place behind them. The
     /// number before its first event is left free for the message that says what is lost.
-    fn open(&self, course: &Course, pace: Pace, accepted_with: usize) -> Cursor {
+    fn open(&self, course: &mut Course, pace: Pace, accepted_with: usize) -> Cursor {
         let intake = Intake {
             source: Arc::clone(&self.source),
             queue: Arc::clone(&self.queue),
@@ -819,14 +829,11 @@ impl Stream {
         let mut scope = pace.of(&self.scope);
         // An opening reply with an event comes only when the server has read its oplog to the end.
         scope.opens_with_event = accepted_with == 1;
-        // Longer than a server waits for a first event, so it is at work in the history.
-        let patience = self.scope.await_time.saturating_add(Duration::from_secs(1));
-        if matches!(pace, Pace::Full | Pace::Some)
-            && scope.batch_size > 1
-            && course.waste.allows(patience, course.began.elapsed())
-        {
-            scope.patience = Some(patience);
+        let full_from = course.began + course.waste.age_for_more();
+        if scope.batch_size > 1 && full_from <= Instant::now() {
+            scope.patience = Some(course.patience.take().unwrap_or(Tuner::AT_LEAST));
         }
+        scope.full_from = Some(full_from);
         Cursor::open(&self.deployment, scope, course.position.clone(), intake)
     }
 
@@ -889,7 +896,7 @@ impl Stream {
             Next::Enough => End::Enough,
             Next::Change(change) => End::Change(change),
             Next::Reply(..) | Next::Lost => {
-                End::Failed(self.bug("the task that reads its replies"))
+                End::Failed(self.bug("the task that reads its replies is gone"))
             }
         }
     }

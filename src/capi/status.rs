@@ -40,7 +40,7 @@ pub const MS_ERR_INVALIDATED: ms_status = -14;
 pub const MS_ERR_CHECKPOINT: ms_status = -15;
 /// A change event is larger than the server can send.
 pub const MS_ERR_OVERSIZED: ms_status = -16;
-/// A bug: code of the library panicked. The process goes on.
+/// A bug: code of the library panicked, or met what should be impossible. The process goes on.
 pub const MS_ERR_PANIC: ms_status = -99;
 
 pub(crate) fn status_of(kind: ErrorKind) -> ms_status {

@@ -181,7 +181,11 @@ impl Reader {
         let mut listed = handle.run_cursor_command(command).selection_criteria(primary()).await?;
         let mut collections = Vec::new();
         while listed.advance().await? {
-            let collection = listed.current().get_str("name").unwrap_or_default().to_owned();
+            let collection = listed.current().get_str("name");
+            let collection = collection.map_err(|error| {
+                DriverError::custom(format!("the name of a collection of {database}: {error}"))
+            })?;
+            let collection = collection.to_owned();
             let namespace = Namespace { database: database.clone(), collection };
             if !namespace.collection.starts_with("system.") && self.scope.watches(&namespace) {
                 collections.push(namespace);

@@ -32,7 +32,7 @@
  *  - With glibc the process may keep up to 32 MiB of free memory, unless you have set M_MMAP_THRESHOLD or
  *    M_TRIM_THRESHOLD: see "What it does to your process" in README.md.
  *
- * Generated from the Rust sources in src/capi; change those, then run
+ * Generated from the Rust sources in capi/src; change those, then run
  *     MONGOSTREAM_WRITE=1 cargo test --test generated
  */
 

@@ -36,7 +36,7 @@ pub enum Received<T> {
 }
 
 impl<T> Received<T> {
-    fn map<U>(self, map: impl FnOnce(T) -> U) -> Received<U> {
+    pub(crate) fn map<U>(self, map: impl FnOnce(T) -> U) -> Received<U> {
         match self {
             Received::Some(value) => Received::Some(map(value)),
             Received::Timeout => Received::Timeout,
@@ -243,15 +243,18 @@ fn one(mut pieces: Vec<Piece>) -> Message {
 
 /// How long a consumer is ready to wait.
 #[derive(Clone, Copy)]
-pub(crate) enum Wait {
+pub enum Wait {
+    /// Not at all.
     Not,
+    /// Until then.
     Until(Instant),
+    /// For as long as it takes.
     ForEver,
 }
 
 impl Wait {
     /// A time beyond the clock's range is for ever.
-    pub(crate) fn at_most(timeout: Duration) -> Self {
+    pub fn at_most(timeout: Duration) -> Self {
         if timeout.is_zero() {
             return Wait::Not;
         }

@@ -30,7 +30,7 @@ use crate::gate::Gate;
 use crate::heap::Heap;
 use crate::namespaces::Namespaces;
 use crate::options::{OnOversized, Options, SPLIT_STAGE};
-use crate::pace::{Advice, Pace, Tuner};
+use crate::pace::{Advice, Came, Pace, Tuner};
 use crate::pipeline;
 use crate::resume::{self, WIRE_VERSION_4_4, WIRE_VERSION_6_0};
 use crate::servers::{self, ServerFacts};
@@ -63,8 +63,9 @@ pub(crate) struct Scope {
     pub(crate) pace: Pace,
     /// How long a full reply may take in the history before it is given up.
     pub(crate) patience: Option<Duration>,
-    /// When replies may be full at the earliest.
+    /// When full replies may be asked for at the earliest: where the pace says so, and where it is only a try.
     pub(crate) full_from: Option<Instant>,
+    pub(crate) try_from: Option<Instant>,
 }
 
 impl Scope {
@@ -105,6 +106,7 @@ impl Scope {
             pace: Pace::Full,
             patience: None,
             full_from: None,
+            try_from: None,
         }
     }
 
@@ -155,6 +157,16 @@ impl Scope {
         let Namespace { database, collection } = namespace;
         self.left_out.as_ref() != Some(namespace)
             && self.namespaces.as_ref().is_none_or(|all| all.include(database, collection))
+    }
+
+    /// Whether it is time for another pace. At the end of the oplog it is.
+    fn may_change(&self, to: Advice, came: usize, now: Instant) -> bool {
+        let from = match to {
+            Advice::One => None,
+            Advice::Full(_) => self.full_from.filter(|_| came > 0),
+            Advice::Try(_) => self.try_from,
+        };
+        from.is_none_or(|from| from <= now)
     }
 
     fn command(&self, from: &Position, split: bool) -> DriverResult<Document> {
@@ -689,9 +701,12 @@ impl<O: Observer> Reader<O> {
                     return Ok(Item::Enough);
                 }
                 // How long the opening reply takes says more of the opening than of the history.
+                let looks_back = self.scope.pace == Pace::One;
+                let age = looks_back.then(|| self.progress().position.age()).flatten();
+                let came = Came { events: came, bytes: size, took, age };
                 if !is_opening
-                    && let Some(to) = tuner.came(came, size, took)
-                    && (came == 0 || self.scope.full_from.is_none_or(|from| from <= requested))
+                    && let Some(to) = tuner.came(&came)
+                    && self.scope.may_change(to, came.events, requested)
                 {
                     return Ok(Item::Change(Change { to, wasted: Duration::ZERO }));
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// What kind of thing went wrong.
 ///
-/// The C API's `ms_status` is this enum's C face, with the same meanings.
+/// Each kind has a number and a name that are the same in every language, see [`status`](Self::status).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -38,6 +38,46 @@ pub enum ErrorKind {
     Oversized,
     /// A bug: a thread of the library panicked, or met what should be impossible. The process goes on.
     Panic,
+}
+
+impl ErrorKind {
+    /// Its number in every language, and in the statistics: the C API's `ms_status`. It never changes.
+    pub const fn status(self) -> i32 {
+        match self {
+            ErrorKind::Argument => -1,
+            ErrorKind::State => -2,
+            ErrorKind::Forked => -3,
+            ErrorKind::InUse => -4,
+            ErrorKind::Resource => -5,
+            ErrorKind::Connect => -10,
+            ErrorKind::Auth => -11,
+            ErrorKind::Server => -12,
+            ErrorKind::HistoryLost => -13,
+            ErrorKind::Invalidated => -14,
+            ErrorKind::Checkpoint => -15,
+            ErrorKind::Oversized => -16,
+            ErrorKind::Panic => -99,
+        }
+    }
+
+    /// The name of that number in every language, and in the statistics.
+    pub const fn status_name(self) -> &'static str {
+        match self {
+            ErrorKind::Argument => "MS_ERR_ARGUMENT",
+            ErrorKind::State => "MS_ERR_STATE",
+            ErrorKind::Forked => "MS_ERR_FORKED",
+            ErrorKind::InUse => "MS_ERR_IN_USE",
+            ErrorKind::Resource => "MS_ERR_RESOURCE",
+            ErrorKind::Connect => "MS_ERR_CONNECT",
+            ErrorKind::Auth => "MS_ERR_AUTH",
+            ErrorKind::Server => "MS_ERR_SERVER",
+            ErrorKind::HistoryLost => "MS_ERR_HISTORY_LOST",
+            ErrorKind::Invalidated => "MS_ERR_INVALIDATED",
+            ErrorKind::Checkpoint => "MS_ERR_CHECKPOINT",
+            ErrorKind::Oversized => "MS_ERR_OVERSIZED",
+            ErrorKind::Panic => "MS_ERR_PANIC",
+        }
+    }
 }
 
 /// What failed, where, and what to do about it.

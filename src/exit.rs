@@ -75,7 +75,7 @@ pub fn shutdown() {
 
 /// As [`shutdown`], at the exit of the process. A signal's handler may have called `exit`, perhaps in the middle
 /// of a receive or of malloc: so where there is another thread to take the locks, this one takes none of ours.
-pub(crate) fn at_exit() {
+pub fn at_exit() {
     if client::has_io() {
         ENDS.store(true, Ordering::SeqCst);
         ASKED.notify_one();

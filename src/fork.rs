@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
-use crate::capi::boundary::on_fork;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Forks between the first process that used this library and this one.
@@ -23,6 +22,26 @@ extern "C" fn forked() {
     FORKS.fetch_add(1, Relaxed);
     #[cfg(unix)]
     private::close_all();
+}
+
+/// From now on `handler` runs in each child that `fork` makes, before `fork` returns there: whether the
+/// system has taken it. It must do nothing that is unsafe in a signal handler.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn on_fork(handler: extern "C" fn()) -> bool {
+    type Handler = Option<extern "C" fn()>;
+    unsafe extern "C" {
+        // The libc crate declares it for other systems only.
+        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> std::ffi::c_int;
+    }
+    // SAFETY: declared as POSIX does; the handler is a function of this library, for which the system
+    // forgets it when the library is unloaded.
+    unsafe { pthread_atfork(None, None, Some(handler)) == 0 }
+}
+
+#[cfg(not(unix))]
+fn on_fork(_handler: extern "C" fn()) -> bool {
+    false
 }
 
 /// Which process this is. To ask the system each time is a tenth of a message's cost.

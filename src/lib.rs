@@ -95,6 +95,8 @@ mod pipeline;
 mod reach;
 mod resume;
 mod servers;
+#[doc(hidden)]
+pub mod skin;
 mod snapshot;
 mod stats;
 mod stream;
@@ -104,9 +106,6 @@ mod uri;
 mod wakeup;
 mod watch;
 mod worker;
-
-#[allow(unsafe_code)]
-pub mod capi;
 
 // Compiles the Rust examples in it.
 #[cfg(doctest)]

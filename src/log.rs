@@ -19,17 +19,22 @@ use crate::fork::Origin;
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum LogLevel {
+pub enum LogLevel {
     /// As a limit: no line at all.
     Off,
+    /// A worker has failed.
     Error,
+    /// Something is wrong, and the worker goes on.
     Warn,
+    /// A worker's stream is open, or has ended.
     Info,
+    /// For whoever looks for a fault.
     Debug,
 }
 
 impl LogLevel {
-    pub(crate) const ALL: [LogLevel; 5] =
+    /// From the smallest to the largest.
+    pub const ALL: [LogLevel; 5] =
         [LogLevel::Off, LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
 
     fn name(self) -> &'static str {
@@ -102,7 +107,7 @@ pub(crate) fn refused(worker: &str, error: &Error) {
 }
 
 /// C has no place for the error of a call. That of a worker has its line already.
-pub(crate) fn unheard(error: &Error) {
+pub fn unheard(error: &Error) {
     stderr::prepare();
     if error.worker().is_none() && stderr::wants(LogLevel::Error) {
         stderr::write(LogLevel::Error, &error.to_string());
@@ -190,7 +195,7 @@ fn shielded<T>(call: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// What is called with each line.
-pub(crate) type Callback = dyn Fn(LogLevel, &CStr) + Send + Sync;
+pub type Callback = dyn Fn(LogLevel, &CStr) + Send + Sync;
 
 /// A callback that is set. Each call holds it, so that its end is the end of all calls.
 struct Sink {
@@ -291,7 +296,7 @@ impl Registry {
 /// Sets the callback, or none, and waits until no call of the one before is running.
 ///
 /// Meanwhile other threads log on: to the new callback.
-pub(crate) fn set(new: Option<(LogLevel, Arc<Callback>)>) -> Result<()> {
+pub fn set(new: Option<(LogLevel, Arc<Callback>)>) -> Result<()> {
     if IN_CALLBACK.get() {
         return Err(Error::new(
             ErrorKind::State,

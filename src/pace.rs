@@ -70,13 +70,31 @@ impl Pace {
 /// Finds the pace that fits, from how long the replies of one cursor take.
 pub(crate) struct Tuner {
     pace: Pace,
-    /// What a reply of one event takes that the server finds at once.
-    least: Duration,
-    /// How many events came since the pace was last considered, how large they are, and how long they took.
+    round_trip: Duration,
+    window: Window,
+    /// For full replies in the history.
+    patience: Option<Duration>,
+}
+
+/// What came since the pace was last considered.
+#[derive(Default)]
+struct Window {
     events: u32,
     bytes: usize,
     took: Duration,
-    patience: Option<Duration>,
+    /// The reply that came soonest.
+    fastest: Option<Duration>,
+    /// How long ago its first event was.
+    age: Option<Duration>,
+}
+
+/// A reply, as far as it tells how to go on.
+pub(crate) struct Came {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+    pub(crate) took: Duration,
+    /// How long ago its last event was.
+    pub(crate) age: Option<Duration>,
 }
 
 /// What fits better than the pace so far.
@@ -85,6 +103,9 @@ pub(crate) enum Advice {
     One,
     /// Full replies, of which the first is given up after this time: the events after it may lie far apart.
     Full(Duration),
+    /// Full replies, for this time, if there is time to lose: nothing but a busy server may have made the events
+    /// look as if they were far apart.
+    Try(Duration),
 }
 
 impl Tuner {
@@ -93,6 +114,9 @@ impl Tuner {
     /// The way to the server and back may take this part of the time. It is more than what is measured: where both
     /// sides wait for each other they have to be woken, too.
     const PART: u32 = 24;
+    /// The same where full replies would take longer than [`SILENCE`](Self::SILENCE).
+    const PART_BEFORE_SILENCE: u32 = 4;
+    const SILENCE: Duration = Duration::from_secs(30);
     /// Where it is not known how long the way to the server and back takes, no longer than this.
     const ROUND_TRIP: Duration = Duration::from_millis(1);
     /// What a server collects before it answers a request for several events.
@@ -102,14 +126,13 @@ impl Tuner {
     /// A server that waits for a first event is not to be taken for one at work.
     pub(crate) const AT_LEAST: Duration = Duration::from_secs(1);
 
-    /// `patience` is for full replies in the history.
     pub(crate) fn new(
         pace: Pace,
         round_trip: Option<Duration>,
         patience: Option<Duration>,
     ) -> Self {
-        let least = round_trip.unwrap_or(Self::ROUND_TRIP);
-        Self { pace, least, events: 0, bytes: 0, took: Duration::ZERO, patience }
+        let round_trip = round_trip.unwrap_or(Self::ROUND_TRIP);
+        Self { pace, round_trip, window: Window::default(), patience }
     }
 
     /// How long the next reply may take in the history, beside the time for which a server waits for an event.
@@ -117,33 +140,62 @@ impl Tuner {
         self.patience.filter(|_| self.pace == Pace::Full)
     }
 
-    /// What a reply with so many events and bytes that took so long says of the pace.
-    pub(crate) fn came(&mut self, events: usize, bytes: usize, took: Duration) -> Option<Advice> {
+    /// What a reply says of the pace.
+    pub(crate) fn came(&mut self, reply: &Came) -> Option<Advice> {
         match self.pace {
             Pace::Careful => None,
             Pace::Full => {
                 let patience = &mut self.patience;
-                *patience = patience.map(|patience| patience.max(took * Self::LATE));
+                *patience = patience.map(|patience| patience.max(reply.took * Self::LATE));
                 None
             }
             // The server has looked through all it has.
-            Pace::One if events == 0 => Some(Advice::Full(Self::AT_LEAST)),
+            Pace::One if reply.events == 0 => Some(Advice::Full(Self::AT_LEAST)),
             Pace::One => {
-                self.least = self.least.min(took);
-                self.events += 1;
-                self.bytes += bytes;
-                self.took += took;
-                if self.events < Self::WINDOW {
+                self.window.add(reply);
+                if self.window.events < Self::WINDOW {
                     return None;
                 }
-                let on_the_way = self.least * self.events;
-                let is_dense = on_the_way * Self::PART >= self.took;
-                let at_work = self.took.saturating_sub(on_the_way);
-                let full = at_work.mul_f64(Self::FILL as f64 / self.bytes.max(1) as f64);
-                (self.events, self.bytes, self.took) = (0, 0, Duration::ZERO);
-                is_dense.then(|| Advice::Full(Self::AT_LEAST.max(full * Self::LATE)))
+                let window = std::mem::take(&mut self.window);
+                let least = self.round_trip.min(window.fastest.unwrap_or_default());
+                let on_the_way = least * window.events;
+                let full = window.full_reply(on_the_way, reply.age);
+                let part =
+                    if full > Self::SILENCE { Self::PART_BEFORE_SILENCE } else { Self::PART };
+                Some(match on_the_way * part >= window.took {
+                    true => Advice::Full(Self::AT_LEAST.max(full * Self::LATE)),
+                    false => Advice::Try(Self::AT_LEAST),
+                })
             }
         }
+    }
+}
+
+impl Window {
+    fn add(&mut self, reply: &Came) {
+        if self.events == 0 {
+            self.age = reply.age;
+        }
+        self.events += 1;
+        self.bytes += reply.bytes;
+        self.took += reply.took;
+        let fastest = self.fastest.get_or_insert(reply.took);
+        *fastest = reply.took.min(*fastest);
+    }
+
+    /// How long a server would work on a full reply.
+    fn full_reply(&self, on_the_way: Duration, age: Option<Duration>) -> Duration {
+        let at_work = self.took.saturating_sub(on_the_way);
+        let full = at_work.mul_f64(Tuner::FILL as f64 / self.bytes.max(1) as f64);
+        self.to_the_end(age).map_or(full, |end| end.min(full))
+    }
+
+    /// How long it takes to read the rest of the history, if that can be told: times have whole seconds.
+    fn to_the_end(&self, age: Option<Duration>) -> Option<Duration> {
+        let (before, now) = (self.age?, age?);
+        let history = before.saturating_sub(now);
+        (history >= Duration::from_secs(2))
+            .then(|| self.took.mul_f64(now.as_secs_f64() / history.as_secs_f64()))
     }
 }
 
@@ -159,10 +211,17 @@ pub(crate) struct Waste {
 impl Waste {
     /// The part of its time that a stream may spend so, before it gives up one more request.
     const PART: u32 = 10;
+    /// The part that it may spend so where nothing speaks for a request.
+    const PART_TO_TRY: u32 = 20;
 
     /// How old a stream must be to give up one more.
     pub(crate) fn age_for_more(self) -> Duration {
         self.spent.saturating_mul(Self::PART)
+    }
+
+    /// How old a stream must be to try one that may take so long.
+    pub(crate) fn age_to_try(self, patience: Duration) -> Duration {
+        self.spent.saturating_add(self.patience(patience)).saturating_mul(Self::PART_TO_TRY)
     }
 
     pub(crate) fn add(&mut self, spent: Duration) {
@@ -184,70 +243,101 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// What a tuner says after a window of events that took so long, of 1 KiB each.
-    fn after_a_window(tuner: &mut Tuner, took: Duration) -> Option<Advice> {
-        for _ in 1..Tuner::WINDOW {
-            assert_eq!(tuner.came(1, 1024, took), None);
-        }
-        tuner.came(1, 1024, took)
+    /// A single event of 1 KiB.
+    fn one(took: Duration) -> Came {
+        Came { events: 1, bytes: 1024, took, age: None }
     }
+
+    /// What a tuner says after a window of such events.
+    fn after_a_window(tuner: &mut Tuner, event: &Came) -> Option<Advice> {
+        for _ in 1..Tuner::WINDOW {
+            assert_eq!(tuner.came(event), None);
+        }
+        tuner.came(event)
+    }
+
+    const TRY: Option<Advice> = Some(Advice::Try(Tuner::AT_LEAST));
 
     #[test]
     fn a_dense_history_is_read_in_full_replies() {
-        let mut tuner = Tuner::new(Pace::One, Some(ms(2)), None);
-        assert_eq!(after_a_window(&mut tuner, ms(49)), None);
+        let mut tuner = Tuner::new(Pace::One, Some(ms(1)), None);
         // 4,096 events fill a reply.
-        let patience = Tuner::LATE * ms(46 * 4096);
-        assert_eq!(after_a_window(&mut tuner, ms(48)), Some(Advice::Full(patience)));
-        // It may take longer once it is known that it does.
+        assert_eq!(after_a_window(&mut tuner, &one(ms(8))), Some(Advice::Full(2 * ms(7 * 4096))));
+        assert_eq!(after_a_window(&mut tuner, &one(ms(1))), Some(Advice::Full(Tuner::AT_LEAST)));
+        assert_eq!(tuner.patience(), None);
+    }
+
+    #[test]
+    fn a_full_reply_may_take_longer_once_it_is_known_that_it_does() {
         let mut tuner = Tuner::new(Pace::Full, Some(ms(2)), Some(ms(1000)));
-        assert_eq!(tuner.came(4000, 4 << 20, ms(700)), None);
+        let full = |took| Came { events: 4000, bytes: 4 << 20, took, age: None };
+        assert_eq!(tuner.came(&full(ms(700))), None);
         assert_eq!(tuner.patience(), Some(ms(1400)));
-        assert_eq!(tuner.came(4000, 4 << 20, ms(1)), None);
+        assert_eq!(tuner.came(&full(ms(1))), None);
         assert_eq!(tuner.patience(), Some(ms(1400)));
     }
 
     #[test]
     fn a_sparse_history_is_read_one_event_at_a_time() {
         let mut tuner = Tuner::new(Pace::One, Some(ms(1)), None);
-        for _ in 0..10 {
-            assert_eq!(after_a_window(&mut tuner, ms(25)), None);
-        }
-        assert_eq!(tuner.patience(), None);
+        assert_eq!(after_a_window(&mut tuner, &one(ms(25))), TRY);
+        // Nothing for half a minute and more must be worth it.
+        assert_eq!(after_a_window(&mut tuner, &one(ms(10))), TRY);
+        let mut tuner = Tuner::new(Pace::One, Some(ms(10)), None);
+        assert_eq!(after_a_window(&mut tuner, &one(ms(41))), TRY);
+        let patience = 2 * ms(30 * 4096);
+        assert_eq!(after_a_window(&mut tuner, &one(ms(40))), Some(Advice::Full(patience)));
+    }
+
+    #[test]
+    fn a_short_rest_of_a_sparse_history_is_read_at_once() {
+        let age = |seconds| Some(Duration::from_secs(seconds));
+        // 16 events in 160 ms, which lie 4 s apart: 60 s are left, and so 2.4 s of work.
+        let rest = |last| {
+            let mut tuner = Tuner::new(Pace::One, Some(ms(1)), None);
+            for _ in 1..Tuner::WINDOW {
+                assert_eq!(tuner.came(&Came { age: age(64), ..one(ms(10)) }), None);
+            }
+            tuner.came(&Came { age: age(last), ..one(ms(10)) })
+        };
+        assert_eq!(rest(60), Some(Advice::Full(2 * ms(2400))));
+        assert_eq!(rest(63), TRY, "it cannot be told from one second");
     }
 
     #[test]
     fn each_window_counts_for_itself() {
         let mut tuner = Tuner::new(Pace::One, Some(ms(1)), None);
-        assert_eq!(after_a_window(&mut tuner, ms(10_000)), None);
-        let dense = Some(Advice::Full(Tuner::AT_LEAST));
-        assert_eq!(after_a_window(&mut tuner, ms(1)), dense);
+        assert_eq!(after_a_window(&mut tuner, &one(ms(10_000))), TRY);
+        assert_eq!(after_a_window(&mut tuner, &one(ms(1))), Some(Advice::Full(Tuner::AT_LEAST)));
     }
 
     #[test]
     fn a_round_trip_is_no_longer_than_the_fastest_reply() {
         let mut tuner = Tuner::new(Pace::One, Some(ms(50)), None);
-        assert_eq!(tuner.came(1, 1024, ms(1)), None);
-        assert_eq!(after_a_window(&mut tuner, ms(30)), None);
+        assert_eq!(tuner.came(&one(ms(1))), None);
+        for _ in 2..Tuner::WINDOW {
+            assert_eq!(tuner.came(&one(ms(30))), None);
+        }
+        assert_eq!(tuner.came(&one(ms(30))), TRY);
         let mut tuner = Tuner::new(Pace::One, None, None);
-        assert_eq!(after_a_window(&mut tuner, ms(25)), None);
-        assert!(after_a_window(&mut tuner, ms(24)).is_some());
+        assert_eq!(after_a_window(&mut tuner, &one(ms(25))), TRY);
     }
 
     #[test]
     fn at_the_end_of_the_oplog_replies_may_be_full() {
+        let none = Came { events: 0, bytes: 0, took: ms(60_000), age: None };
         let full = Some(Advice::Full(Tuner::AT_LEAST));
-        assert_eq!(Tuner::new(Pace::One, None, None).came(0, 0, ms(60_000)), full);
-        assert_eq!(Tuner::new(Pace::Careful, None, None).came(0, 0, ms(0)), None);
+        assert_eq!(Tuner::new(Pace::One, None, None).came(&none), full);
+        assert_eq!(Tuner::new(Pace::Careful, None, None).came(&none), None);
     }
 
     #[test]
     fn what_is_given_up_is_a_small_part_of_the_time() {
         let mut waste = Waste::default();
-        assert_eq!(waste.age_for_more(), ms(0));
+        assert_eq!((waste.age_for_more(), waste.age_to_try(ms(1000))), (ms(0), ms(20_000)));
         waste.add(ms(2000));
         waste.add(ms(500));
-        assert_eq!(waste.age_for_more(), ms(25_000));
+        assert_eq!((waste.age_for_more(), waste.age_to_try(ms(1000))), (ms(25_000), ms(130_000)));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use crate::ack::Token;
-use crate::capi::status::{name_of, status_of};
 use crate::cursor::Reply;
 use crate::error::Error;
 use crate::event;
@@ -141,10 +140,7 @@ impl BufferStats {
 
 impl WorkerStats {
     fn to_value(&self) -> Value {
-        let status = self.last_error.as_ref().map(|error| {
-            let name = name_of(status_of(error.kind()));
-            name.to_string_lossy()
-        });
+        let status = self.last_error.as_ref().map(|error| error.kind().status_name());
         json!({
             "name": self.name,
             "state": state_name(self.state),

@@ -618,6 +618,10 @@ impl Stream {
                         course.patience = Some(course.waste.patience(patience));
                         ("events are found fast", Pace::Full)
                     }
+                    Advice::Try(patience) => {
+                        course.patience = Some(course.waste.patience(patience));
+                        ("events may be found fast", Pace::Full)
+                    }
                 };
                 Ok(Detour { why, from, pace: Some(pace) })
             }
@@ -834,6 +838,8 @@ impl Stream {
             scope.patience = Some(course.patience.take().unwrap_or(Tuner::AT_LEAST));
         }
         scope.full_from = Some(full_from);
+        let patience = Tuner::AT_LEAST.saturating_add(scope.await_time);
+        scope.try_from = Some(course.began + course.waste.age_to_try(patience));
         Cursor::open(&self.deployment, scope, course.position.clone(), intake)
     }
 

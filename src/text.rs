@@ -1,10 +1,11 @@
 //! Text that Rust and C can both be given: it ends in a NUL, which its Rust face does not show.
 
 /// One text, owned.
-pub(crate) struct Text(Vec<u8>);
+pub struct Text(Vec<u8>);
 
 impl Text {
-    pub(crate) fn new(text: String) -> Self {
+    /// With a NUL after it.
+    pub fn new(text: String) -> Self {
         Self::of_utf8(text.into_bytes())
     }
 
@@ -19,7 +20,8 @@ impl Text {
         without_nul(&self.0)
     }
 
-    pub(crate) fn with_nul(&self) -> &[u8] {
+    /// With the NUL.
+    pub fn with_nul(&self) -> &[u8] {
         &self.0
     }
 }

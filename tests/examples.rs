@@ -1,4 +1,4 @@
-//! The Rust examples do what they say. (The C examples are run by `tests/c_api.rs`.)
+//! The Rust examples do what they say. (The C examples are run by `capi/tests/c_api.rs`.)
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;

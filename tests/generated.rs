@@ -1,5 +1,5 @@
 //! The documentation of the options, which is generated from the sources and committed, is what the sources
-//! give. (The header is made in `tests/header`.)
+//! give. (The header is made in `capi/header`.)
 //!
 //! `MONGOSTREAM_WRITE=1 cargo test --workspace --test generated` writes both anew.
 

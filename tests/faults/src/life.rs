@@ -137,6 +137,10 @@ impl Consumer {
     pub fn freeze(&self, frozen: bool) -> Result<()> {
         let id = self.id()?;
         let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        // It may tell something before it is seen to go on.
+        if !frozen {
+            self.referee().excused(now());
+        }
         kill(Pid::from_raw(i32::try_from(id)?), signal)?;
         wait_for(Duration::from_secs(5), "the signal takes effect", || {
             let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;

@@ -54,7 +54,7 @@ fn generate() -> String {
     config.after_includes.get_or_insert_default().push_str(&option_macros());
     let mut builder = cbindgen::Builder::new().with_config(config);
     for source in SOURCES {
-        builder = builder.with_src(root().join("src/capi").join(source).with_extension("rs"));
+        builder = builder.with_src(root().join("capi/src").join(source).with_extension("rs"));
     }
     let mut header = Vec::new();
     builder.generate().unwrap().write(&mut header);
@@ -87,10 +87,10 @@ fn the_committed_header_is_what_the_sources_give() {
 
 #[test]
 fn every_file_of_the_c_skin_is_in_the_header() {
-    let mut files: Vec<_> = std::fs::read_dir(root().join("src/capi"))
+    let mut files: Vec<_> = std::fs::read_dir(root().join("capi/src"))
         .unwrap()
         .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
-        .filter(|name| name != "mod" && name != "boundary")
+        .filter(|name| name != "lib" && name != "boundary")
         .collect();
     let mut sources = SOURCES.map(str::to_owned).to_vec();
     files.sort();

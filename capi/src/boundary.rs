@@ -1,14 +1,13 @@
-//! What every call from C passes: panics are caught, pointers and text are checked. And the one call that
-//! goes the other way.
+//! What every call from C passes: panics are caught, pointers and text are checked.
 
 use std::ffi::{CStr, c_char};
 use std::panic::AssertUnwindSafe;
 use std::ptr::{self, NonNull};
 
-use crate::capi::error::ms_error;
-use crate::capi::status::{ms_status, status_of};
-use crate::error::{Error, ErrorKind, Result};
-use crate::log;
+use library::{Error, ErrorKind, Result, skin};
+
+use crate::error::ms_error;
+use crate::status::{ms_status, status_of};
 
 /// Runs a call that cannot fail in words; `otherwise` is for a panic.
 pub(crate) fn plain<T>(otherwise: T, call: impl FnOnce() -> T) -> T {
@@ -38,7 +37,7 @@ fn fallible<T>(
     caught(call).map_err(|failure| {
         let status = status_of(failure.kind());
         if let Err(failure) = report(error, failure) {
-            plain((), || log::unheard(&failure));
+            plain((), || skin::unheard(&failure));
         }
         status
     })
@@ -47,10 +46,9 @@ fn fallible<T>(
 /// Runs a call; a panic is an error like others.
 pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Panic,
-            "a call into mongostream panicked; this is a bug in mongostream, please report it",
-        ))
+        let text =
+            "a call into mongostream panicked; this is a bug in mongostream, please report it";
+        Err(skin::error(ErrorKind::Panic, text, false))
     })
 }
 
@@ -150,8 +148,13 @@ impl<T> Place<T> {
     }
 }
 
+/// The caller's mistake.
+pub(crate) fn argument(text: impl Into<String>) -> Error {
+    skin::error(ErrorKind::Argument, text, false)
+}
+
 fn missing(what: &str) -> Error {
-    Error::argument(format!("{what} is NULL"))
+    argument(format!("{what} is NULL"))
 }
 
 /// Text from C; `None` for NULL.
@@ -166,7 +169,7 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<Option<
     // SAFETY: not NULL, and ends in NUL by the caller's word.
     let bytes = unsafe { CStr::from_ptr(text) };
     bytes.to_str().map(Some).map_err(|error| {
-        Error::argument(format!("{what} is not UTF-8 text: byte {} is wrong", error.valid_up_to()))
+        argument(format!("{what} is not UTF-8 text: byte {} is wrong", error.valid_up_to()))
     })
 }
 
@@ -186,7 +189,7 @@ pub(crate) fn give_text(text: &str) -> Result<*mut c_char> {
     // SAFETY: malloc takes any size.
     let memory: *mut u8 = unsafe { libc::malloc(text.len() + 1) }.cast();
     if memory.is_null() {
-        return Err(Error::new(ErrorKind::Resource, "out of memory").retriable());
+        return Err(skin::error(ErrorKind::Resource, "out of memory", true));
     }
     // SAFETY: the memory has room for the text and its NUL and overlaps nothing.
     unsafe {
@@ -218,25 +221,6 @@ pub(crate) unsafe fn lend_text(with_nul: &[u8], length: *mut usize) -> *const c_
     let text = with_nul.strip_suffix(&[0]).unwrap_or_default();
     // SAFETY: as the caller says. The NUL stands right behind the bytes that are lent.
     unsafe { lend_bytes(text, length) }.cast()
-}
-
-/// From now on `handler` runs in each child that `fork` makes, before `fork` returns there: whether the
-/// system has taken it. It must do nothing that is unsafe in a signal handler.
-#[cfg(unix)]
-pub(crate) fn on_fork(handler: extern "C" fn()) -> bool {
-    type Handler = Option<extern "C" fn()>;
-    unsafe extern "C" {
-        // The libc crate declares it for other systems only.
-        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> std::ffi::c_int;
-    }
-    // SAFETY: declared as POSIX does; the handler is a function of this library, for which the system
-    // forgets it when the library is unloaded.
-    unsafe { pthread_atfork(None, None, Some(handler)) == 0 }
-}
-
-#[cfg(not(unix))]
-pub(crate) fn on_fork(_handler: extern "C" fn()) -> bool {
-    false
 }
 
 /// `handler` runs when the process exits: whether the system has taken it.

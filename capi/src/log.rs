@@ -4,10 +4,10 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use crate::capi::boundary::status;
-use crate::capi::status::{MS_OK, ms_status};
-use crate::error::Error;
-use crate::log::{self, LogLevel};
+use library::skin::{self, Callback, LogLevel};
+
+use crate::boundary::{argument, status};
+use crate::status::{MS_OK, ms_status};
 
 /// How much a line of the log matters.
 pub type ms_log_level = i32;
@@ -36,7 +36,7 @@ unsafe impl Sync for Listener {}
 
 impl Listener {
     fn call(&self, level: LogLevel, text: &CStr) {
-        // SAFETY: `log::set` returns only when no call is running any more, and until then C keeps
+        // SAFETY: `set_log` returns only when no call is running any more, and until then C keeps
         // the function and its data alive.
         unsafe { (self.callback)(self.user_data, level as ms_log_level, text.as_ptr()) }
     }
@@ -70,14 +70,14 @@ pub unsafe extern "C" fn ms_log_set(
 ) -> ms_status {
     status(ptr::null_mut(), || {
         let level = usize::try_from(max_level).ok().and_then(|level| LogLevel::ALL.get(level));
-        let level = *level.ok_or_else(|| Error::argument("there is no such log level"))?;
+        let level = *level.ok_or_else(|| argument("there is no such log level"))?;
         let listener = callback.filter(|_| level != LogLevel::Off).map(|callback| {
             let listener = Listener { callback, user_data };
-            let call: Arc<log::Callback> =
+            let call: Arc<Callback> =
                 Arc::new(move |level, text: &CStr| listener.call(level, text));
             (level, call)
         });
-        log::set(listener)?;
+        skin::set_log(listener)?;
         Ok(MS_OK)
     })
 }

@@ -8,7 +8,7 @@
 // The rules for every pointer are the same, and stand once at the head of the header.
 #![allow(clippy::missing_safety_doc)]
 
-pub(crate) mod boundary;
+mod boundary;
 
 pub mod version;
 

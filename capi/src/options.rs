@@ -3,10 +3,11 @@
 use std::ffi::c_char;
 use std::ptr;
 
-use crate::capi::boundary::{free, give, plain, required_mut, required_text, status};
-use crate::capi::error::ms_error;
-use crate::capi::status::{MS_OK, ms_status};
-use crate::options::Options;
+use library::Options;
+
+use crate::boundary::{free, give, plain, required_mut, required_text, status};
+use crate::error::ms_error;
+use crate::status::{MS_OK, ms_status};
 
 /// A worker's settings. Use one from one thread at a time; it may serve for any number of workers,
 /// each of which copies what it needs.

@@ -5,17 +5,16 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::buffer::{Buffer, Received, Wait};
-use crate::capi::batch::ms_batch;
-use crate::capi::boundary::{
-    Place, borrow, free, give, give_text, on_exit, plain, pointer, required, status,
+use library::skin::{self, Wait};
+use library::{Buffer, Received, shutdown};
+
+use crate::batch::ms_batch;
+use crate::boundary::{
+    Place, argument, borrow, free, give, give_text, on_exit, plain, pointer, required, status,
 };
-use crate::capi::error::ms_error;
-use crate::capi::message::ms_message;
-use crate::capi::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
-use crate::error::Error;
-use crate::exit;
-use crate::message::{Batch, Message};
+use crate::error::ms_error;
+use crate::message::ms_message;
+use crate::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
 
 /// A bounded queue of messages: any number of workers in, any number of consumers out, from any
 /// thread.
@@ -55,7 +54,7 @@ pub extern "C" fn ms_buffer_new_with(capacity: usize, max_bytes: usize) -> *mut 
 /// registered later.
 fn close_at_exit() {
     extern "C" fn close() {
-        plain((), exit::at_exit);
+        plain((), skin::at_exit);
     }
     static REGISTERED: AtomicBool = AtomicBool::new(false);
     if !REGISTERED.swap(true, Ordering::Relaxed) && !on_exit(close) {
@@ -73,7 +72,7 @@ fn close_at_exit() {
 /// quick_exit and _exit. In a child of fork it concerns the child's own buffers.
 #[unsafe(no_mangle)]
 pub extern "C" fn ms_shutdown() {
-    plain((), exit::shutdown);
+    plain((), shutdown);
 }
 
 /// Receives the next message as JSON and acks it before you have used it: if your program crashes then, a
@@ -127,10 +126,8 @@ pub unsafe extern "C" fn ms_buffer_recv_message(
         let (buffer, place) = unsafe {
             (required(buffer, "buffer")?, Place::required(message, "the place for the message")?)
         };
-        let received = buffer.buffer.queue().take(1, wait_of(timeout_ms))?;
-        Ok(put(received, place, |mut pieces| ms_message {
-            message: Message::of_piece(pieces.swap_remove(0)),
-        }))
+        let received = skin::receive(&buffer.buffer, wait_of(timeout_ms))?;
+        Ok(put(received, place, |message| ms_message { message }))
     })
 }
 
@@ -154,10 +151,10 @@ pub unsafe extern "C" fn ms_buffer_recv_batch(
             (required(buffer, "buffer")?, Place::required(batch, "the place for the batch")?)
         };
         if max == 0 {
-            return Err(Error::argument("max is 0; a batch has at least one message"));
+            return Err(argument("max is 0; a batch has at least one message"));
         }
-        let received = buffer.buffer.queue().take(max, wait_of(timeout_ms))?;
-        Ok(put(received, place, |pieces| ms_batch::new(Batch::new(pieces))))
+        let received = skin::receive_batch(&buffer.buffer, max, wait_of(timeout_ms))?;
+        Ok(put(received, place, ms_batch::new))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use crate::error::ErrorKind;
+use library::ErrorKind;
 
 /// How a call ended: MS_OK, another way that is no error (above 0), or an error (below 0).
 pub type ms_status = i32;
@@ -44,21 +44,7 @@ pub const MS_ERR_OVERSIZED: ms_status = -16;
 pub const MS_ERR_PANIC: ms_status = -99;
 
 pub(crate) fn status_of(kind: ErrorKind) -> ms_status {
-    match kind {
-        ErrorKind::Argument => MS_ERR_ARGUMENT,
-        ErrorKind::State => MS_ERR_STATE,
-        ErrorKind::Forked => MS_ERR_FORKED,
-        ErrorKind::InUse => MS_ERR_IN_USE,
-        ErrorKind::Resource => MS_ERR_RESOURCE,
-        ErrorKind::Connect => MS_ERR_CONNECT,
-        ErrorKind::Auth => MS_ERR_AUTH,
-        ErrorKind::Server => MS_ERR_SERVER,
-        ErrorKind::HistoryLost => MS_ERR_HISTORY_LOST,
-        ErrorKind::Invalidated => MS_ERR_INVALIDATED,
-        ErrorKind::Checkpoint => MS_ERR_CHECKPOINT,
-        ErrorKind::Oversized => MS_ERR_OVERSIZED,
-        ErrorKind::Panic => MS_ERR_PANIC,
-    }
+    kind.status()
 }
 
 pub(crate) fn name_of(status: ms_status) -> &'static CStr {
@@ -88,4 +74,31 @@ pub(crate) fn name_of(status: ms_status) -> &'static CStr {
 #[unsafe(no_mangle)]
 pub extern "C" fn ms_status_name(status: ms_status) -> *const c_char {
     name_of(status).as_ptr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_error_has_its_status() {
+        for (kind, status) in [
+            (ErrorKind::Argument, MS_ERR_ARGUMENT),
+            (ErrorKind::State, MS_ERR_STATE),
+            (ErrorKind::Forked, MS_ERR_FORKED),
+            (ErrorKind::InUse, MS_ERR_IN_USE),
+            (ErrorKind::Resource, MS_ERR_RESOURCE),
+            (ErrorKind::Connect, MS_ERR_CONNECT),
+            (ErrorKind::Auth, MS_ERR_AUTH),
+            (ErrorKind::Server, MS_ERR_SERVER),
+            (ErrorKind::HistoryLost, MS_ERR_HISTORY_LOST),
+            (ErrorKind::Invalidated, MS_ERR_INVALIDATED),
+            (ErrorKind::Checkpoint, MS_ERR_CHECKPOINT),
+            (ErrorKind::Oversized, MS_ERR_OVERSIZED),
+            (ErrorKind::Panic, MS_ERR_PANIC),
+        ] {
+            assert_eq!(status_of(kind), status, "{kind:?}");
+            assert_eq!(name_of(status).to_str(), Ok(kind.status_name()));
+        }
+    }
 }

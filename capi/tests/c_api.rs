@@ -1,4 +1,4 @@
-//! The C API, from C: the programs in `tests/c` and `examples/c`, compiled against the header,
+//! The C API, from C: the programs in `capi/tests/c` and `examples/c`, compiled against the header,
 //! linked to the shared library, run against a real replica set.
 //!
 //! A C program prints what the harness has to know, one line each; what it finds wrong it prints to
@@ -29,7 +29,7 @@ const LOG: &str = "MONGOSTREAM_LOG";
 const DEADLINE: Duration = Duration::from_secs(45);
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 // ---------------------------------------------------------------------------------- the library
@@ -69,8 +69,9 @@ fn library() -> &'static Path {
                 cargo.env_remove(&name);
             }
         }
-        // The very units that `cargo test` has built: nothing is left to compile.
-        cargo.args(["build", "--test", "c_api", "--message-format=json", "--manifest-path"]);
+        // The very units that `cargo test` has built, but for the library itself, which no test of cargo's needs.
+        cargo.args(["build", "--lib", "--test", "c_api", "--message-format=json"]);
+        cargo.args(["--package", "mongostream-capi", "--manifest-path"]);
         cargo.arg(root().join("Cargo.toml"));
         cargo.arg("--target-dir").arg(target_directory).arg("--profile").arg(profile);
         if let Some(triple) = triple.first() {
@@ -382,14 +383,14 @@ fn the_library_has_its_soname_and_is_never_unloaded() {
 
 #[test]
 fn the_version_that_runs_is_the_headers() {
-    let lines = start("tests/c/version.c", [""; 0]).succeed();
+    let lines = start("capi/tests/c/version.c", [""; 0]).succeed();
     assert_eq!(lines, [env!("CARGO_PKG_VERSION")]);
 }
 
 #[track_caller]
 fn misuse(mistake: &str) {
     let place = Place::with_inserts("misuse", 1);
-    assert_eq!(place.start("tests/c/misuse.c", &[mistake]).succeed(), ["done"]);
+    assert_eq!(place.start("capi/tests/c/misuse.c", &[mistake]).succeed(), ["done"]);
 }
 
 #[test]
@@ -440,7 +441,7 @@ fn a_start_that_fails_unheard_is_told_by_the_next_receive() {
 /// Runs the shortest program; gives what it wrote to standard error.
 #[track_caller]
 fn shortest(uri: &str, log: Option<&str>) -> String {
-    let mut command = Command::new(compile("tests/c/shortest.c", &[]));
+    let mut command = Command::new(compile("capi/tests/c/shortest.c", &[]));
     command.args([uri, "shop"]);
     if let Some(log) = log {
         command.env(LOG, log);
@@ -485,7 +486,7 @@ fn a_level_that_does_not_exist_is_one_line_in_the_log() {
 #[test]
 fn a_callback_takes_the_place_of_standard_error() {
     let place = Place::new("log");
-    let mut command = Command::new(compile("tests/c/log.c", &[]));
+    let mut command = Command::new(compile("capi/tests/c/log.c", &[]));
     command.args([&*place.uri, place.database.name(), &place.since, "inside"]).env(LOG, "debug");
     assert_eq!(Running::of("log", &mut command).succeed(), ["done"]);
 }
@@ -499,7 +500,7 @@ fn every_number_has_a_status_name() {
 fn the_simple_path_receives_every_change_and_acks_it() {
     const COUNT: i32 = 20;
     let place = Place::new("simple");
-    let mut program = place.start("tests/c/simple.c", &[&COUNT.to_string()]);
+    let mut program = place.start("capi/tests/c/simple.c", &[&COUNT.to_string()]);
     let opened = token(&json(&program.line()));
     program.expect("ready");
     place.insert(0..COUNT);
@@ -519,7 +520,7 @@ fn the_simple_path_receives_every_change_and_acks_it() {
 #[track_caller]
 fn receive(way: &str) -> Vec<String> {
     let place = Place::with_inserts("receive", 10);
-    place.start("tests/c/receive.c", &[way]).succeed()
+    place.start("capi/tests/c/receive.c", &[way]).succeed()
 }
 
 #[test]
@@ -546,7 +547,7 @@ fn large(set: &ReplicaSet, policy: &str) -> Vec<(String, usize, usize)> {
     place.run(doc! { "insert": "c", "documents": [{ "_id": 1, "text": text }] });
     place.insert(2..3);
     let copies = "[{\"$addFields\":{\"copy\":\"$fullDocument\",\"another\":\"$fullDocument\"}}]";
-    let lines = place.start("tests/c/large.c", &[copies, policy]).succeed();
+    let lines = place.start("capi/tests/c/large.c", &[copies, policy]).succeed();
     let words = lines.iter().map(|line| line.split(' ').collect::<Vec<_>>());
     words.map(|w| (w[0].to_owned(), w[1].parse().unwrap(), w[2].parse().unwrap())).collect()
 }
@@ -570,7 +571,7 @@ fn an_event_that_is_too_large_is_an_error_or_a_message_in_its_place() {
 
 #[test]
 fn the_statistics_tell_what_was_queued_and_received() {
-    let lines = Place::with_inserts("stats", 5).start("tests/c/stats.c", &[]).succeed();
+    let lines = Place::with_inserts("stats", 5).start("capi/tests/c/stats.c", &[]).succeed();
     let [queued, received, closed] = &lines.iter().map(|line| json(line)).collect::<Vec<_>>()[..]
     else {
         panic!("{lines:?}");
@@ -599,7 +600,7 @@ fn messages_and_batches_outlive_their_worker_and_buffer() {
 #[test]
 fn the_descriptor_is_readable_exactly_while_a_receive_would_not_wait() {
     let place = Place::with_inserts("poll", 5);
-    let mut program = place.start("tests/c/poll.c", &[]);
+    let mut program = place.start("capi/tests/c/poll.c", &[]);
     program.expect("ready");
     place.insert(10..12);
     program.succeed();
@@ -607,22 +608,24 @@ fn the_descriptor_is_readable_exactly_while_a_receive_would_not_wait() {
 
 #[test]
 fn close_wakes_consumers_however_they_wait() {
-    Place::new("close").start("tests/c/close.c", &[]).succeed();
+    Place::new("close").start("capi/tests/c/close.c", &[]).succeed();
 }
 
 #[test]
 fn every_order_of_freeing_is_safe_while_the_worker_streams() {
-    Place::with_inserts("orders", 30).start("tests/c/free_orders.c", &["streaming"]).succeed();
+    Place::with_inserts("orders", 30).start("capi/tests/c/free_orders.c", &["streaming"]).succeed();
 }
 
 #[test]
 fn every_order_of_freeing_is_safe_while_the_buffer_is_full() {
-    Place::with_inserts("orders", 30).start("tests/c/free_orders.c", &["blocked"]).succeed();
+    Place::with_inserts("orders", 30).start("capi/tests/c/free_orders.c", &["blocked"]).succeed();
 }
 
 #[test]
 fn every_order_of_freeing_is_safe_before_the_worker_has_connected() {
-    Place::with_inserts("orders", 30).start("tests/c/free_orders.c", &["connecting"]).succeed();
+    Place::with_inserts("orders", 30)
+        .start("capi/tests/c/free_orders.c", &["connecting"])
+        .succeed();
 }
 
 /// Runs a program under valgrind: no invalid access, no leak. Where valgrind is not installed gcc's
@@ -657,20 +660,20 @@ fn without_leaks(source: &str, place: &Place, arguments: &[&str]) {
 fn freeing_in_every_order_leaks_nothing_and_touches_nothing_freed() {
     let place = Place::with_inserts("orders", 30);
     let situations = ["streaming", "blocked", "connecting"];
-    without_leaks("tests/c/free_orders.c", &place, &situations);
+    without_leaks("capi/tests/c/free_orders.c", &place, &situations);
 }
 
 #[test]
 fn receiving_leaks_nothing_and_touches_nothing_freed() {
     let place = Place::with_inserts("receive", 10);
     let ways = ["timeouts", "batches", "acks", "survivors"];
-    without_leaks("tests/c/receive.c", &place, &ways);
+    without_leaks("capi/tests/c/receive.c", &place, &ways);
 }
 
 #[track_caller]
 fn fork(way: &str) {
     let place = Place::with_inserts("fork", 30);
-    assert_eq!(place.start("tests/c/fork.c", &[way]).succeed(), ["done"]);
+    assert_eq!(place.start("capi/tests/c/fork.c", &[way]).succeed(), ["done"]);
 }
 
 #[test]
@@ -691,7 +694,7 @@ fn fork_before_the_first_use_is_harmless() {
 #[track_caller]
 fn exit(way: &str) -> Vec<String> {
     let place = Place::with_inserts("exit", 30);
-    place.start("tests/c/exit.c", &[way]).succeed()
+    place.start("capi/tests/c/exit.c", &[way]).succeed()
 }
 
 #[test]
@@ -724,7 +727,7 @@ fn large_blocks_are_mapped_as_the_host_says_if_it_says_so() {
     place.run(doc! { "insert": "c", "documents": documents });
     let arguments = |way| [&*place.uri, place.database.name(), &place.since, way];
     let run = |way, tunables: &str| {
-        let mut command = Command::new(compile("tests/c/heap.c", &[]));
+        let mut command = Command::new(compile("capi/tests/c/heap.c", &[]));
         command.args(arguments(way)).env("GLIBC_TUNABLES", tunables);
         Running::of("heap", &mut command).succeed().concat()
     };
@@ -775,7 +778,7 @@ fn the_readmes_program_loses_nothing_when_it_is_killed() {
 
 #[track_caller]
 fn log(way: &str) {
-    assert_eq!(Place::new("log").start("tests/c/log.c", &[way]).succeed(), ["done"]);
+    assert_eq!(Place::new("log").start("capi/tests/c/log.c", &[way]).succeed(), ["done"]);
 }
 
 #[test]
@@ -811,13 +814,13 @@ fn a_log_callback_that_is_set_before_fork_is_called_in_the_child() {
 #[test]
 fn logging_leaks_nothing_and_touches_nothing_freed() {
     let ways = ["levels", "levels_that_do_not_exist", "inside", "a_slow_callback"];
-    without_leaks("tests/c/log.c", &Place::new("log"), &ways);
+    without_leaks("capi/tests/c/log.c", &Place::new("log"), &ways);
 }
 
 #[test]
 fn the_hosts_signals_reach_only_the_hosts_threads() {
     let place = Place::with_inserts("signals", 200);
-    assert_eq!(place.start("tests/c/signals.c", &[]).succeed(), ["taking signals"]);
+    assert_eq!(place.start("capi/tests/c/signals.c", &[]).succeed(), ["taking signals"]);
 }
 
 /// `uri`: of one member, by a name that has to be looked up.
@@ -826,7 +829,7 @@ fn in_want_of(what: &str) {
     let place = Place::new("resources");
     let port = ground::shared().member(0).address().rsplit(':').next().unwrap().to_owned();
     let uri = format!("mongodb://localhost:{port}/?directConnection=true");
-    assert_eq!(place.start("tests/c/resources.c", &[what, &uri]).succeed(), ["done"]);
+    assert_eq!(place.start("capi/tests/c/resources.c", &[what, &uri]).succeed(), ["done"]);
 }
 
 #[test]
@@ -849,7 +852,7 @@ fn the_death_of_the_server_does_not_kill_the_host() {
     let set = ReplicaSet::start().unwrap();
     let place = Place::on(&set, "gone");
     place.insert(0..2);
-    let mut program = place.start("tests/c/server_gone.c", &[]);
+    let mut program = place.start("capi/tests/c/server_gone.c", &[]);
     program.expect("ready");
     set.member(0).kill().unwrap();
     program.expect("reconnecting");
@@ -897,7 +900,8 @@ fn a_hundred_thousand_changes_arrive_once_and_in_order() {
     let place = Place::new("mixed");
     let files = [scratch().join("mixed-0"), scratch().join("mixed-1")];
     let paths = files.each_ref().map(|file| file.to_str().unwrap());
-    let mut program = place.start("tests/c/mixed.c", &[&total.to_string(), paths[0], paths[1]]);
+    let mut program =
+        place.start("capi/tests/c/mixed.c", &[&total.to_string(), paths[0], paths[1]]);
     program.expect("ready");
     let written: HashMap<String, Vec<(&str, i32)>> = std::thread::scope(|threads| {
         let writers: Vec<_> = (0..COLLECTIONS)
@@ -980,7 +984,7 @@ fn the_example_says_what_went_wrong() {
 #[test]
 fn fifty_idle_workers_cost_less_than_a_hundredth_of_a_core() {
     let set = ReplicaSet::start().unwrap();
-    let lines = start("tests/c/idle.c", [set.uri()]).succeed();
+    let lines = start("capi/tests/c/idle.c", [set.uri()]).succeed();
     let percent: f64 = lines.first().expect("a figure").parse().unwrap();
     eprintln!("50 idle workers use {percent} % of a core");
     let limit = if named_library().is_some() { 1.0 } else { 5.0 };
@@ -994,13 +998,13 @@ fn a_program_that_was_killed_goes_on_behind_what_it_had_acked() {
     let file = file.to_str().unwrap();
     // Each run acks some and dies; the last says which one comes then.
     for acks in ["3", "1", "4"] {
-        let ended = place.start("tests/c/checkpoint.c", &[file, acks]).end();
+        let ended = place.start("capi/tests/c/checkpoint.c", &[file, acks]).end();
         assert_eq!(ended.status.signal(), Some(9), "{}", ended.stderr);
     }
-    let lines = place.start("tests/c/checkpoint.c", &[file, "0"]).succeed();
+    let lines = place.start("capi/tests/c/checkpoint.c", &[file, "0"]).succeed();
     assert_eq!(ids(&lines), [8]);
     // The simple path has acked that one.
-    let lines = place.start("tests/c/checkpoint.c", &[file, "0"]).succeed();
+    let lines = place.start("capi/tests/c/checkpoint.c", &[file, "0"]).succeed();
     assert_eq!(ids(&lines), [9]);
 }
 
@@ -1009,7 +1013,7 @@ fn a_relative_checkpoint_file_stays_where_it_was_when_the_worker_started() {
     let place = Place::with_inserts("relative", 3);
     let [here, there] = ["here", "there"].map(|name| scratch().join(name));
     let arguments = ["relative", here.to_str().unwrap(), there.to_str().unwrap()];
-    assert_eq!(place.start("tests/c/checkpoint_file.c", &arguments).succeed(), ["done"]);
+    assert_eq!(place.start("capi/tests/c/checkpoint_file.c", &arguments).succeed(), ["done"]);
 }
 
 #[test]
@@ -1017,7 +1021,7 @@ fn a_child_of_fork_neither_holds_nor_frees_the_lock_of_a_checkpoint_file() {
     let place = Place::with_inserts("bystander", 3);
     let file = scratch().join("bystander.token");
     let arguments = ["bystander", file.to_str().unwrap()];
-    assert_eq!(place.start("tests/c/checkpoint_file.c", &arguments).succeed(), ["done"]);
+    assert_eq!(place.start("capi/tests/c/checkpoint_file.c", &arguments).succeed(), ["done"]);
 }
 
 #[test]
@@ -1025,10 +1029,10 @@ fn the_lock_of_a_checkpoint_file_dies_with_its_process_although_a_child_lives() 
     let place = Place::with_inserts("orphan", 3);
     let file = scratch().join("orphan.token");
     let file = file.to_str().unwrap();
-    let mut program = place.start("tests/c/checkpoint_file.c", &["orphan", file]);
+    let mut program = place.start("capi/tests/c/checkpoint_file.c", &["orphan", file]);
     let child: i32 = program.line().parse().unwrap();
     assert_eq!(program.end().status.signal(), Some(9));
-    let lines = place.start("tests/c/checkpoint.c", &[file, "0"]).succeed();
+    let lines = place.start("capi/tests/c/checkpoint.c", &[file, "0"]).succeed();
     assert_eq!(ids(&lines), [0]);
     // It has lived all the time.
     let child = nix::unistd::Pid::from_raw(child);
@@ -1039,7 +1043,7 @@ fn the_lock_of_a_checkpoint_file_dies_with_its_process_although_a_child_lives() 
 fn a_checkpoint_in_a_collection_costs_one_thread_and_no_second_runtime() {
     let place = Place::with_inserts("threads", 1);
     let collection = format!("{}.checkpoints", place.database.name());
-    let lines = place.start("tests/c/threads.c", &[&collection]).succeed();
+    let lines = place.start("capi/tests/c/threads.c", &[&collection]).succeed();
     // Those three, the program's own, and the one that is kept for the lookups of host names.
     assert_eq!(lines, ["5 threads", "1 of a runtime", "1 of a worker", "1 of a saver"]);
 }

@@ -3,10 +3,9 @@
 use std::ffi::c_char;
 use std::ptr;
 
-use crate::capi::boundary::{borrow, free, lend_bytes, lend_text, plain};
-use crate::event;
-use crate::message::Message;
-use crate::text::Text;
+use library::{Message, skin};
+
+use crate::boundary::{borrow, free, lend_bytes, lend_text, plain};
 
 /// One change event. It outlives its buffer and its worker, and may be read and acked from several
 /// threads at once. Texts are made when they are first asked for.
@@ -45,7 +44,7 @@ pub unsafe extern "C" fn ms_message_json(
     length: *mut usize,
 ) -> *const c_char {
     // SAFETY: each is NULL or valid, as the C API asks for.
-    unsafe { lend(message, length, |message| Some(message.json_with_nul())) }
+    unsafe { lend(message, length, |message| Some(skin::json(message))) }
 }
 
 /// The server's change event, raw BSON of *length bytes (length may be NULL: BSON begins with its
@@ -70,10 +69,8 @@ pub unsafe extern "C" fn ms_message_operation(message: *const ms_message) -> *co
     plain(ptr::null(), || {
         // SAFETY: NULL or a live message, as the C API asks for.
         let Some(message) = (unsafe { borrow(message) }) else { return ptr::null() };
-        // A BSON string ends in a NUL of its own.
-        let text = event::operation_with_nul(message.message.bson()).unwrap_or(b"\0");
         // SAFETY: a NULL length is allowed.
-        unsafe { lend_text(text, ptr::null_mut()) }
+        unsafe { lend_text(skin::operation(&message.message), ptr::null_mut()) }
     })
 }
 
@@ -82,7 +79,7 @@ pub unsafe extern "C" fn ms_message_operation(message: *const ms_message) -> *co
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_message_namespace(message: *const ms_message) -> *const c_char {
     // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
-    unsafe { lend(message, ptr::null_mut(), |message| Some(message.namespace_text().with_nul())) }
+    unsafe { lend(message, ptr::null_mut(), |message| Some(skin::namespace(message))) }
 }
 
 /// The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
@@ -97,7 +94,7 @@ pub unsafe extern "C" fn ms_message_updated_paths(
     length: *mut usize,
 ) -> *const c_char {
     // SAFETY: each is NULL or valid, as the C API asks for.
-    unsafe { lend(message, length, |message| Some(message.updated_paths_text().with_nul())) }
+    unsafe { lend(message, length, |message| Some(skin::updated_paths(message))) }
 }
 
 /// The resume token as JSON: a worker started with it as start_after goes on behind this message.
@@ -106,9 +103,7 @@ pub unsafe extern "C" fn ms_message_updated_paths(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_message_resume_token(message: *const ms_message) -> *const c_char {
     // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
-    unsafe {
-        lend(message, ptr::null_mut(), |message| message.resume_token_text().map(Text::with_nul))
-    }
+    unsafe { lend(message, ptr::null_mut(), skin::resume_token) }
 }
 
 /// The name of the worker that read the message. Borrowed, lives as long as the message. NULL for
@@ -116,7 +111,7 @@ pub unsafe extern "C" fn ms_message_resume_token(message: *const ms_message) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_message_worker(message: *const ms_message) -> *const c_char {
     // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
-    unsafe { lend(message, ptr::null_mut(), |message| Some(message.worker_text().with_nul())) }
+    unsafe { lend(message, ptr::null_mut(), |message| Some(skin::worker_name(message))) }
 }
 
 /// Says that you are done with the message. In any order, twice without harm, also after its worker

@@ -4,9 +4,10 @@ use std::ffi::c_char;
 use std::ptr;
 use std::sync::OnceLock;
 
-use crate::capi::boundary::{borrow, free, lend_text, plain};
-use crate::capi::message::ms_message;
-use crate::message::Batch;
+use library::{Batch, skin};
+
+use crate::boundary::{borrow, free, lend_text, plain};
+use crate::message::ms_message;
 
 /// Several messages, received with one call. Use one from one thread at a time.
 pub struct ms_batch {
@@ -36,7 +37,7 @@ pub unsafe extern "C" fn ms_batch_get(batch: *const ms_batch, index: usize) -> *
         let Some(batch) = (unsafe { borrow(batch) }) else { return ptr::null() };
         let messages = batch
             .messages
-            .get_or_init(|| batch.batch.make_messages(|message| ms_message { message }));
+            .get_or_init(|| skin::messages(&batch.batch, |message| ms_message { message }));
         messages.get(index).map_or(ptr::null(), ptr::from_ref)
     })
 }
@@ -54,7 +55,7 @@ pub unsafe extern "C" fn ms_batch_json_lines(
         let batch = unsafe { borrow(batch) };
         // SAFETY: NULL or a place for the length, as the C API asks for.
         batch.map_or(ptr::null(), |batch| unsafe {
-            lend_text(batch.batch.json_lines_text().with_nul(), length)
+            lend_text(skin::json_lines(&batch.batch), length)
         })
     })
 }

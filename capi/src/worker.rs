@@ -3,16 +3,15 @@
 use std::ffi::c_char;
 use std::ptr;
 
-use crate::capi::boundary::{
+use library::{Result, Waited, Worker, skin};
+
+use crate::boundary::{
     borrow, caught, free, give, give_text, plain, report, required, required_text, status, text,
 };
-use crate::capi::buffer::{ms_buffer, wait_of};
-use crate::capi::error::ms_error;
-use crate::capi::options::ms_options;
-use crate::capi::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
-use crate::error::Result;
-use crate::log;
-use crate::worker::{Waited, Worker, WorkerState};
+use crate::buffer::{ms_buffer, wait_of};
+use crate::error::ms_error;
+use crate::options::ms_options;
+use crate::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};
 
 /// One thread that follows one change stream and feeds one buffer. May be used from any thread.
 pub struct ms_worker {
@@ -67,7 +66,7 @@ pub unsafe extern "C" fn ms_worker_start(
         if let Some(options) = borrow(options) {
             watch = watch.options(&options.options);
         }
-        name = watch.shown_name();
+        name = skin::shown_name(&watch);
         let worker = watch.spawn(&required(buffer, "buffer")?.buffer)?;
         Ok(give(ms_worker { worker }))
     });
@@ -76,11 +75,11 @@ pub unsafe extern "C" fn ms_worker_start(
         Err(failure) => failure,
     };
     plain((), || {
-        log::refused(&name, &failure);
+        skin::log_refusal(&name, &failure);
         // SAFETY: NULL or a live buffer, as the C API asks for.
         let buffer = unsafe { borrow(buffer) };
         if let (Err(failure), Some(buffer)) = (report(error, failure), buffer) {
-            buffer.buffer.queue().refuse(failure.of_worker(&name));
+            skin::refuse(&buffer.buffer, &name, failure);
         }
     });
     ptr::null_mut()
@@ -92,13 +91,7 @@ pub unsafe extern "C" fn ms_worker_get_state(worker: *const ms_worker) -> ms_wor
     plain(MS_WORKER_STOPPED, || {
         // SAFETY: NULL or a live worker, as the C API asks for.
         let Some(worker) = (unsafe { borrow(worker) }) else { return MS_WORKER_STOPPED };
-        match worker.worker.state() {
-            WorkerState::Starting => MS_WORKER_STARTING,
-            WorkerState::Streaming => MS_WORKER_STREAMING,
-            WorkerState::Reconnecting => MS_WORKER_RECONNECTING,
-            WorkerState::Stopped => MS_WORKER_STOPPED,
-            WorkerState::Failed => MS_WORKER_FAILED,
-        }
+        skin::number_of_state(worker.worker.state())
     })
 }
 
@@ -116,7 +109,7 @@ pub unsafe extern "C" fn ms_worker_wait_ready(
     status(error, || {
         // SAFETY: NULL or a live worker, as the C API asks for.
         let worker = unsafe { required(worker, "worker") }?;
-        Ok(status_of_wait(worker.worker.wait_ready_until(wait_of(timeout_ms))?))
+        Ok(status_of_wait(skin::wait_ready(&worker.worker, wait_of(timeout_ms))?))
     })
 }
 
@@ -157,7 +150,7 @@ pub unsafe extern "C" fn ms_worker_join(
     status(error, || {
         // SAFETY: NULL or a live worker, as the C API asks for.
         let worker = unsafe { required(worker, "worker") }?;
-        Ok(status_of_wait(worker.worker.join_until(wait_of(timeout_ms))?))
+        Ok(status_of_wait(skin::join(&worker.worker, wait_of(timeout_ms))?))
     })
 }
 
@@ -181,4 +174,24 @@ pub unsafe extern "C" fn ms_worker_resume_token(worker: *const ms_worker) -> *mu
 pub unsafe extern "C" fn ms_worker_free(worker: *mut ms_worker) {
     // SAFETY: NULL or a worker that is used no more, as the C API asks for.
     unsafe { free(worker) }
+}
+
+#[cfg(test)]
+mod tests {
+    use library::WorkerState;
+
+    use super::*;
+
+    #[test]
+    fn each_state_has_its_number() {
+        for (state, number) in [
+            (WorkerState::Starting, MS_WORKER_STARTING),
+            (WorkerState::Streaming, MS_WORKER_STREAMING),
+            (WorkerState::Reconnecting, MS_WORKER_RECONNECTING),
+            (WorkerState::Stopped, MS_WORKER_STOPPED),
+            (WorkerState::Failed, MS_WORKER_FAILED),
+        ] {
+            assert_eq!(skin::number_of_state(state), number, "{state:?}");
+        }
+    }
 }

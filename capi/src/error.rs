@@ -3,10 +3,11 @@
 use std::ffi::c_char;
 use std::ptr;
 
-use crate::capi::boundary::{borrow, free, lend_text, plain};
-use crate::capi::status::{MS_OK, ms_status, status_of};
-use crate::error::Error;
-use crate::text::Text;
+use library::Error;
+use library::skin::Text;
+
+use crate::boundary::{borrow, free, lend_text, plain};
+use crate::status::{MS_OK, ms_status, status_of};
 
 /// What failed. Yours when a call has written it: release it with ms_error_free. May be read from
 /// several threads at once.

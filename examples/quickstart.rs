@@ -1,8 +1,8 @@
 //! The main job in one program: follow changes, print each as a line of JSON.
 //!
 //! ```text
-//! cargo run --example quickstart                        a private replica set and a busy shop
-//! cargo run --example quickstart URI [DATABASE [COLLECTION]]    yours, until Ctrl-C
+//! cargo quickstart                                    a private replica set and a busy shop
+//! cargo quickstart -- URI [DATABASE [COLLECTION]]     yours, until Ctrl-C
 //! ```
 //!
 //! Messages go to standard output, everything else to standard error.

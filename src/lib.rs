@@ -61,6 +61,11 @@
 //! # Ok::<(), mongostream::Error>(())
 //! ```
 //!
+//! # Cargo features
+//!
+//! All are on by default. `dns` is for URIs that begin with `mongodb+srv://`; `snappy`, `zlib` and `zstd` are for the URI's
+//! `compressors`. TLS is always there.
+//!
 //! # The way of an event through the code
 //!
 //! `watch` → `client` → `cursor` → `stream` → `buffer` → `message` → [`json`].

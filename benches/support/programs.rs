@@ -49,7 +49,7 @@ pub(crate) fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut cargo = cargo();
         cargo
-            .args(["build", "--release", "--lib", "--manifest-path"])
+            .args(["build", "--release", "--package", "mongostream-capi", "--manifest-path"])
             .arg(root().join("Cargo.toml"));
         let status = cargo.arg("--target-dir").arg(target).status().unwrap();
         assert!(status.success(), "the library must build");

@@ -72,6 +72,9 @@ pub(crate) struct Tuner {
     pace: Pace,
     round_trip: Duration,
     window: Window,
+    /// How long ago the first event was, and how long the events after it took.
+    first: Option<Duration>,
+    since_first: Duration,
     /// For full replies in the history.
     patience: Option<Duration>,
 }
@@ -84,8 +87,6 @@ struct Window {
     took: Duration,
     /// The reply that came soonest.
     fastest: Option<Duration>,
-    /// How long ago its first event was.
-    age: Option<Duration>,
 }
 
 /// A reply, as far as it tells how to go on.
@@ -117,6 +118,8 @@ impl Tuner {
     /// The same where full replies would take longer than [`SILENCE`](Self::SILENCE).
     const PART_BEFORE_SILENCE: u32 = 4;
     const SILENCE: Duration = Duration::from_secs(30);
+    /// Nobody minds if the rest of a history comes all at once that takes no longer than this.
+    const SHORT: Duration = Duration::from_secs(3);
     /// Where it is not known how long the way to the server and back takes, no longer than this.
     const ROUND_TRIP: Duration = Duration::from_millis(1);
     /// What a server collects before it answers a request for several events.
@@ -132,7 +135,8 @@ impl Tuner {
         patience: Option<Duration>,
     ) -> Self {
         let round_trip = round_trip.unwrap_or(Self::ROUND_TRIP);
-        Self { pace, round_trip, window: Window::default(), patience }
+        let (window, since_first) = (Window::default(), Duration::ZERO);
+        Self { pace, round_trip, window, first: None, since_first, patience }
     }
 
     /// How long the next reply may take in the history, beside the time for which a server waits for an event.
@@ -153,29 +157,41 @@ impl Tuner {
             Pace::One if reply.events == 0 => Some(Advice::Full(Self::AT_LEAST)),
             Pace::One => {
                 self.window.add(reply);
+                match self.first {
+                    Some(_) => self.since_first += reply.took,
+                    None => self.first = reply.age,
+                }
                 if self.window.events < Self::WINDOW {
                     return None;
                 }
                 let window = std::mem::take(&mut self.window);
                 let least = self.round_trip.min(window.fastest.unwrap_or_default());
                 let on_the_way = least * window.events;
-                let full = window.full_reply(on_the_way, reply.age);
+                let full = window.full_reply(on_the_way);
+                let end = self.to_the_end(reply.age);
+                let full = end.map_or(full, |end| end.min(full));
+                let is_short = end.is_some_and(|end| end <= Self::SHORT);
                 let part =
                     if full > Self::SILENCE { Self::PART_BEFORE_SILENCE } else { Self::PART };
-                Some(match on_the_way * part >= window.took {
+                Some(match is_short || on_the_way * part >= window.took {
                     true => Advice::Full(Self::AT_LEAST.max(full * Self::LATE)),
                     false => Advice::Try(Self::AT_LEAST),
                 })
             }
         }
     }
+
+    /// How long it takes to read the rest of the history, if that can be told: times have whole seconds.
+    fn to_the_end(&self, age: Option<Duration>) -> Option<Duration> {
+        const SURE: Duration = Duration::from_secs(2);
+        let (first, now) = (self.first?, age?);
+        let read = first.saturating_sub(now);
+        (read >= SURE).then(|| self.since_first.mul_f64(now.as_secs_f64() / read.as_secs_f64()))
+    }
 }
 
 impl Window {
     fn add(&mut self, reply: &Came) {
-        if self.events == 0 {
-            self.age = reply.age;
-        }
         self.events += 1;
         self.bytes += reply.bytes;
         self.took += reply.took;
@@ -184,18 +200,9 @@ impl Window {
     }
 
     /// How long a server would work on a full reply.
-    fn full_reply(&self, on_the_way: Duration, age: Option<Duration>) -> Duration {
+    fn full_reply(&self, on_the_way: Duration) -> Duration {
         let at_work = self.took.saturating_sub(on_the_way);
-        let full = at_work.mul_f64(Tuner::FILL as f64 / self.bytes.max(1) as f64);
-        self.to_the_end(age).map_or(full, |end| end.min(full))
-    }
-
-    /// How long it takes to read the rest of the history, if that can be told: times have whole seconds.
-    fn to_the_end(&self, age: Option<Duration>) -> Option<Duration> {
-        let (before, now) = (self.age?, age?);
-        let history = before.saturating_sub(now);
-        (history >= Duration::from_secs(2))
-            .then(|| self.took.mul_f64(now.as_secs_f64() / history.as_secs_f64()))
+        at_work.mul_f64(Tuner::FILL as f64 / self.bytes.max(1) as f64)
     }
 }
 
@@ -292,16 +299,18 @@ mod tests {
     #[test]
     fn a_short_rest_of_a_sparse_history_is_read_at_once() {
         let age = |seconds| Some(Duration::from_secs(seconds));
-        // 16 events in 160 ms, which lie 4 s apart: 60 s are left, and so 2.4 s of work.
-        let rest = |last| {
+        // After the first one, 15 events in 15 times this, and all of them within so many seconds.
+        let rest = |took, first, last| {
             let mut tuner = Tuner::new(Pace::One, Some(ms(1)), None);
             for _ in 1..Tuner::WINDOW {
-                assert_eq!(tuner.came(&Came { age: age(64), ..one(ms(10)) }), None);
+                assert_eq!(tuner.came(&Came { age: age(first), ..one(took) }), None);
             }
-            tuner.came(&Came { age: age(last), ..one(ms(10)) })
+            tuner.came(&Came { age: age(last), ..one(took) })
         };
-        assert_eq!(rest(60), Some(Advice::Full(2 * ms(2400))));
-        assert_eq!(rest(63), TRY, "it cannot be told from one second");
+        assert_eq!(rest(ms(10), 64, 60), Some(Advice::Full(2 * ms(2250))));
+        assert_eq!(rest(ms(10), 61, 60), TRY, "it cannot be told from one second");
+        assert_eq!(rest(ms(100), 66, 12), Some(Advice::Full(Tuner::AT_LEAST)));
+        assert_eq!(rest(ms(100), 106, 100), TRY, "the rest takes 25 s");
     }
 
     #[test]

@@ -78,6 +78,10 @@ fn a_dense_history_is_read_in_full_replies() {
 #[test]
 fn a_full_reply_that_does_not_come_is_given_up() {
     let set = ReplicaSet::start().unwrap();
+    if set.version() < (4, 4, 0) {
+        eprintln!("left out: this server's fail point cannot block a command");
+        return;
+    }
     let profile = doc! { "profile": 2, "slowms": 0 };
     set.client().database("shop").run_command(profile).run().unwrap();
     let orders = set.client().database("shop").collection::<Document>("orders");

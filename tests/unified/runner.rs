@@ -136,6 +136,9 @@ struct Run<'a> {
 }
 
 pub(crate) fn run(file: &File, test: &Test, deployment: &Deployment) -> Result<()> {
+    if let Deployment::ReplicaSet(_, tap) = deployment {
+        tap.wait_until_read(DEADLINE);
+    }
     for data in &file.initial_data {
         let database = deployment.client().database(&data.database_name);
         let collection = database.collection::<Document>(&data.collection_name);

@@ -3,8 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use bson::{Bson, Document};
 
@@ -25,12 +27,14 @@ pub(crate) struct Sent {
 pub(crate) struct Tap {
     listener: Arc<TcpListener>,
     sent: Arc<Mutex<Vec<Sent>>>,
+    /// Connections on which a getMore was sent, and that the server has not closed.
+    reading: Arc<AtomicUsize>,
 }
 
 impl Tap {
     pub(crate) fn new() -> std::io::Result<Self> {
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0")?);
-        Ok(Self { listener, sent: Arc::default() })
+        Ok(Self { listener, sent: Arc::default(), reading: Arc::default() })
     }
 
     pub(crate) fn address(&self) -> std::io::Result<String> {
@@ -55,23 +59,44 @@ impl Tap {
         sent.iter().filter(|sent| sent.app_name == app_name).cloned().collect()
     }
 
-    /// Ends with the connection, whichever side closes it.
+    /// Waits until the server has read all that the clients of an earlier test have sent.
+    ///
+    /// A stream that stops leaves its getMore unanswered. On a busy machine, that getMore reaches the
+    /// server later than the next test's fail point, and uses it up.
+    pub(crate) fn wait_until_read(&self, deadline: Duration) {
+        ground::wait_until(deadline, "the connections of the last test are closed", || {
+            self.reading.load(Ordering::SeqCst) == 0
+        });
+    }
+
+    /// Ends when the server has closed its side. It does so once it has read what the client sent.
     fn connect(&self, client: &TcpStream, server: &str) {
+        let mut reading = false;
         if let Ok(server) = TcpStream::connect(server) {
             let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
             thread::scope(|threads| {
                 threads.spawn(|| {
                     let _ = std::io::copy(&mut &server, &mut &*client);
                     let _ = client.shutdown(Shutdown::Both);
+                    // A client that is gone takes nothing more, but the server is still to read.
+                    let _ = std::io::copy(&mut &server, &mut std::io::sink());
                 });
-                let _ = self.listen(client, &server);
-                let _ = server.shutdown(Shutdown::Both);
+                let _ = self.listen(client, &server, &mut reading);
+                let _ = server.shutdown(Shutdown::Write);
             });
+        }
+        if reading {
+            self.reading.fetch_sub(1, Ordering::SeqCst);
         }
         let _ = client.shutdown(Shutdown::Both);
     }
 
-    fn listen(&self, mut client: &TcpStream, mut server: &TcpStream) -> std::io::Result<()> {
+    fn listen(
+        &self,
+        mut client: &TcpStream,
+        mut server: &TcpStream,
+        reading: &mut bool,
+    ) -> std::io::Result<()> {
         let mut app_name = String::new();
         loop {
             let mut message = vec![0; HEADER];
@@ -85,6 +110,9 @@ impl Tap {
             if let Some(command) = command(&message) {
                 if let Some(name) = name_of_client(&command) {
                     app_name = name.to_owned();
+                }
+                if command.contains_key("getMore") && !std::mem::replace(reading, true) {
+                    self.reading.fetch_add(1, Ordering::SeqCst);
                 }
                 let sent = Sent { app_name: app_name.clone(), command };
                 self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);

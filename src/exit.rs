@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-use crate::buffer::Queue;
-use crate::client;
 use crate::fork::Origin;
+
+/// What is closed when the process ends. It must not wait.
+pub(crate) trait Close: Send + Sync {
+    fn close(&self);
+}
 
 /// The process ends, and every buffer is closed, new ones too.
 static ENDS: AtomicBool = AtomicBool::new(false);
@@ -20,7 +23,7 @@ static ASKED: Notify = Notify::const_new();
 /// ever.
 struct Buffers {
     origin: Origin,
-    queues: Mutex<Vec<Weak<Queue>>>,
+    queues: Mutex<Vec<Weak<dyn Close>>>,
     child: OnceLock<Box<Buffers>>,
 }
 
@@ -48,13 +51,14 @@ impl Buffers {
 }
 
 /// To be called with each new buffer.
-pub(crate) fn register(queue: &Arc<Queue>) {
+pub(crate) fn register(queue: &Arc<impl Close + 'static>) {
     let mut queues = Buffers::here().queues.lock().unwrap_or_else(PoisonError::into_inner);
     // When it would grow, so that a buffer costs the same however many there were.
     if queues.len() == queues.capacity() {
         queues.retain(|queue| queue.strong_count() > 0);
     }
-    queues.push(Arc::downgrade(queue));
+    let weak = Arc::downgrade(queue);
+    queues.push(weak);
     drop(queues);
     // After it was added: whoever set this has closed those that were there before.
     if ENDS.load(Ordering::SeqCst) {
@@ -75,8 +79,8 @@ pub fn shutdown() {
 
 /// As [`shutdown`], at the exit of the process. A signal's handler may have called `exit`, perhaps in the middle
 /// of a receive or of malloc: so where there is another thread to take the locks, this one takes none of ours.
-pub fn at_exit() {
-    if client::has_io() {
+pub(crate) fn at_exit(has_io: bool) {
+    if has_io {
         ENDS.store(true, Ordering::SeqCst);
         ASKED.notify_one();
     } else {

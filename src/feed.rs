@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::buffer::Buffer;
+use crate::checkpoint::ledger::Ledger;
 use crate::gate::Gate;
-use crate::message::{Events, Source};
 use crate::options::Options;
+use crate::queue::buffer::Buffer;
+use crate::queue::events::Events;
 
 /// Stands where a worker would.
 pub struct Feed {
-    source: Arc<Source>,
+    ledger: Arc<Ledger>,
     buffer: Buffer,
     stop: Gate,
 }
@@ -20,14 +21,14 @@ pub struct Prepared(Arc<Events>);
 impl Feed {
     /// Feeds this buffer.
     pub fn new(buffer: &Buffer) -> Self {
-        let source = Arc::new(Source::new("feed", Options::new().style()));
-        Self { source, buffer: buffer.clone(), stop: Gate::new() }
+        let ledger = Arc::new(Ledger::new("feed", Options::new().style()));
+        Self { ledger, buffer: buffer.clone(), stop: Gate::new() }
     }
 
     /// Registers events as the next ones. They are to be pushed in the same order.
     pub fn prepare(&self, documents: &[Vec<u8>]) -> Prepared {
-        let first = self.source.acks().read(documents.len());
-        Prepared(Events::of_bytes(&self.source, first, documents))
+        let first = self.ledger.acks().read(documents.len());
+        Prepared(Events::of_bytes(&self.ledger, first, documents))
     }
 
     /// Hands events over; waits while there is no room.
@@ -38,6 +39,6 @@ impl Feed {
 
     /// How many events are acknowledged.
     pub fn acked(&self) -> u64 {
-        self.source.acks().acked()
+        self.ledger.acks().acked()
     }
 }

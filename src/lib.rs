@@ -70,45 +70,29 @@
 //!
 //! `watch` → `client` → `cursor` → `stream` → `buffer` → `message` → [`json`].
 
-mod ack;
-mod block;
-mod buffer;
+mod bson;
 mod checkpoint;
-mod client;
-mod cursor;
-mod element;
+mod control;
 mod error;
-mod event;
 mod exit;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod feed;
 mod fork;
-mod fragments;
 mod gate;
-mod group;
-mod heap;
 pub mod json;
 mod log;
-mod message;
-mod namespaces;
-mod notice;
 mod options;
-mod pace;
-mod paths;
-mod pipeline;
-mod reach;
-mod resume;
-mod servers;
+mod queue;
 #[doc(hidden)]
 pub mod skin;
 mod snapshot;
+mod source;
+mod state;
 mod stats;
 mod stream;
 mod text;
-mod uri;
-#[cfg(unix)]
-mod wakeup;
+mod wait;
 mod watch;
 mod worker;
 
@@ -117,16 +101,21 @@ mod worker;
 #[doc = include_str!("../docs/COMING-FROM.md")]
 struct ComingFrom;
 
-pub use crate::buffer::{Buffer, Iter, Received};
-pub use crate::checkpoint::{CheckpointStore, CollectionCheckpoint, FileCheckpoint, StoreError};
+pub use crate::checkpoint::collection::CollectionCheckpoint;
+pub use crate::checkpoint::file::FileCheckpoint;
+pub use crate::checkpoint::store::CheckpointStore;
+pub use crate::checkpoint::store_error::StoreError;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::exit::shutdown;
 pub use crate::json::{ExtendedJson, Format};
-pub use crate::message::{Batch, Message};
 pub use crate::options::{
     FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OnOversized,
     OptionInfo, Options, Snapshot, Start,
 };
+pub use crate::queue::buffer::{Buffer, Iter};
+pub use crate::queue::message::{Batch, Message};
+pub use crate::state::WorkerState;
 pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};
+pub use crate::wait::{Received, Waited};
 pub use crate::watch::Watch;
-pub use crate::worker::{Waited, Worker, WorkerState};
+pub use crate::worker::Worker;

@@ -1,17 +1,26 @@
 //! What a skin for another language needs beside the Rust API: texts that end in a NUL, waits of any length, the
 //! log's callback. It is no part of the API and may change with every version.
 
-pub use crate::buffer::Wait;
-pub use crate::exit::at_exit;
 pub use crate::log::{Callback, LogLevel, set as set_log, unheard};
 pub use crate::text::Text;
+pub use crate::wait::Wait;
 
-use crate::buffer::{Buffer, Received};
+use crate::bson::event;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Batch, Message};
+use crate::queue::buffer::Buffer;
+use crate::queue::message::{Batch, Message};
+use crate::source::client;
+use crate::state::WorkerState;
+use crate::wait::Received;
+use crate::wait::Waited;
 use crate::watch::Watch;
-use crate::worker::{Waited, Worker, WorkerState};
-use crate::{event, log};
+use crate::worker::Worker;
+use crate::{exit, log};
+
+/// As [`shutdown`](crate::shutdown), for a handler that runs when the process exits.
+pub fn at_exit() {
+    exit::at_exit(client::has_io());
+}
 
 /// An error of the skin's own. One that is retriable may be gone with the next call.
 pub fn error(kind: ErrorKind, text: impl Into<String>, is_retriable: bool) -> Error {

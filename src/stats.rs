@@ -10,12 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::ack::Token;
-use crate::cursor::Reply;
+use crate::bson::namespace::Namespace;
+use crate::bson::token;
+use crate::bson::token::Token;
 use crate::error::Error;
-use crate::event;
-use crate::snapshot::Namespace;
-use crate::worker::WorkerState;
+use crate::source::reply::Reply;
+use crate::state::WorkerState;
 
 /// What a buffer holds and has held, with its workers; from [`Buffer::stats`](crate::Buffer::stats).
 ///
@@ -228,7 +228,7 @@ impl Meter {
             self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             self.last_event.store(self.now(), Ordering::Relaxed);
         }
-        if let Some(seconds) = reply.token().and_then(|token| event::token_seconds(token)) {
+        if let Some(seconds) = reply.token().and_then(|token| token::token_seconds(token)) {
             self.cluster_time.store(seconds.into(), Ordering::Relaxed);
         }
     }
@@ -258,7 +258,7 @@ impl Meter {
 
     /// The checkpoint holds this token, which is the acknowledged position.
     pub(crate) fn checkpoint_holds(&self, token: &Token) {
-        let seconds = event::token_seconds(token).unwrap_or(0);
+        let seconds = token::token_seconds(token).unwrap_or(0);
         self.checkpoint_time.store(seconds.into(), Ordering::Relaxed);
         self.checkpoint_saved.store(self.now(), Ordering::Relaxed);
         *lock(&self.checkpoint_error) = None;

@@ -3,25 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::buffer::Buffer;
-use crate::checkpoint::{
-    CheckpointStore, Checkpointer, CollectionCheckpoint, FileCheckpoint, Identity,
-};
-use crate::client::{Deployment, with_signals_blocked};
-use crate::cursor::Scope;
+use crate::checkpoint::collection::CollectionCheckpoint;
+use crate::checkpoint::file::FileCheckpoint;
+use crate::checkpoint::identity::Identity;
+use crate::checkpoint::ledger::Ledger;
+use crate::checkpoint::saving::Checkpointer;
+use crate::checkpoint::store::CheckpointStore;
+use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{ExtendedJson, Format};
-use crate::log::{self, LogLevel};
-use crate::message::Source;
-use crate::namespaces::Namespaces;
+use crate::log;
+use crate::log::LogLevel;
+use crate::options::names::check_namespace;
+use crate::options::parse;
+use crate::options::uri::Uri;
 use crate::options::{
-    self, FullDocument, FullDocumentBeforeChange, OnHistoryLost, OnInvalidate, OnOversized,
-    Options, Snapshot, Start,
+    FullDocument, FullDocumentBeforeChange, OnHistoryLost, OnInvalidate, OnOversized, Options,
+    Snapshot, Start, pipeline,
 };
-use crate::pipeline;
+use crate::queue::buffer::Buffer;
+use crate::source::client::{Deployment, with_signals_blocked};
+use crate::source::namespaces::Namespaces;
+use crate::source::scope::Scope;
 use crate::stream::Stream;
-use crate::uri::Uri;
-use crate::worker::{Control, Worker};
+use crate::worker::Worker;
 
 /// Describes a worker: what it watches, where it begins, its options.
 ///
@@ -35,6 +40,14 @@ pub struct Watch {
     options: Options,
     checkpoint: Option<Arc<dyn CheckpointStore>>,
     mistake: Option<Error>,
+}
+
+impl Worker {
+    /// Describes a worker for the deployment at `uri` (MongoDB manual, "Connection Strings"); start
+    /// it with [`Watch::spawn`].
+    pub fn watch(uri: impl Into<String>) -> Watch {
+        Watch::new(uri.into())
+    }
 }
 
 impl Watch {
@@ -82,7 +95,7 @@ impl Watch {
     pub fn namespaces(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names = names.into_iter().map(Into::into).collect();
         self.check(|options| {
-            options.namespaces = options::check_list(names)
+            options.namespaces = parse::check_list(names)
                 .map_err(|reason| Error::argument(format!("option namespaces: {reason}")))?;
             Ok(())
         })
@@ -93,7 +106,7 @@ impl Watch {
     pub fn operations(self, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let types = types.into_iter().map(Into::into).collect();
         self.check(|options| {
-            options.operations = options::check_operations(types)
+            options.operations = parse::check_operations(types)
                 .map_err(|reason| Error::argument(format!("option operations: {reason}")))?;
             Ok(())
         })
@@ -258,8 +271,8 @@ impl Watch {
 
         let mut scope = Scope::new(database, collection, namespaces, &self.options);
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
-        let source = Arc::new(Source::new(&name, self.options.style()));
-        let control = Arc::new(Control::new(&source, scope.namespace()));
+        let ledger = Arc::new(Ledger::new(&name, self.options.style()));
+        let control = Arc::new(Control::new(&ledger, scope.namespace()));
         if let Some(database) = &in_uri {
             log::line!(
                 LogLevel::Info,
@@ -282,7 +295,7 @@ impl Watch {
                 store,
                 identity,
                 self.options.checkpoint_interval,
-                &source,
+                &ledger,
             )?),
             None => None,
         };
@@ -294,7 +307,7 @@ impl Watch {
             deployment,
             scope,
             options: self.options,
-            source,
+            ledger,
             queue: Arc::clone(&queue),
             control: Arc::clone(&control),
             checkpointer: checkpointer.clone(),
@@ -401,28 +414,4 @@ impl std::fmt::Debug for Watch {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
-}
-
-/// Takes the names that servers take (tried with 4.2.6 and 6.0.5; only 4.2 takes a database with a `$`).
-pub(crate) fn check_namespace(database: Option<&str>, collection: Option<&str>) -> Result<()> {
-    const NOT_IN_DATABASE: [char; 6] = ['/', '\\', '.', ' ', '"', '\0'];
-    if let Some(name) = database
-        && (name.is_empty() || name.len() > 63 || name.contains(NOT_IN_DATABASE))
-    {
-        return Err(Error::argument(format!(
-            "{name:?} is not a database name: it has 1 to 63 bytes and none of / \\ . \", space and NUL"
-        )));
-    }
-    if let Some(name) = collection {
-        if database.is_none() {
-            return Err(Error::argument(format!("collection {name:?} needs a database beside it")));
-        }
-        if name.is_empty() || name.contains(['$', '\0']) || name.starts_with('.') {
-            return Err(Error::argument(format!(
-                "{name:?} is not a collection name: it is not empty, has no $ and no NUL, and does not begin \
-                 with a dot"
-            )));
-        }
-    }
-    Ok(())
 }

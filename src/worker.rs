@@ -1,142 +1,39 @@
 //! The handle to a worker: one OS thread that drives one cursor and feeds one buffer.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{never, select};
 
-use crate::buffer::Wait;
-use crate::checkpoint::Checkpointer;
+use crate::checkpoint::ledger::Ledger;
+use crate::checkpoint::saving::Checkpointer;
+use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
-use crate::gate::Gate;
-use crate::message::{Source, json_of_token};
-use crate::stats::WorkerStats;
-use crate::watch::Watch;
-
-/// What a worker is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WorkerState {
-    /// It connects and opens its cursor for the first time.
-    Starting,
-    /// Its cursor is open.
-    Streaming,
-    /// Its cursor broke and it is opening it again, from where it was.
-    Reconnecting,
-    /// It has ended because it was asked to.
-    Stopped,
-    /// It has ended with a failure.
-    Failed,
-}
-
-impl WorkerState {
-    const ALL: [WorkerState; 5] = [
-        WorkerState::Starting,
-        WorkerState::Streaming,
-        WorkerState::Reconnecting,
-        WorkerState::Stopped,
-        WorkerState::Failed,
-    ];
-}
-
-/// How a wait with a time limit ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waited {
-    /// What was waited for has happened.
-    Done,
-    /// It has not happened within the time.
-    Timeout,
-    /// It will not happen: the worker was stopped before.
-    Stopped,
-}
+use crate::json;
+use crate::state::WorkerState;
+use crate::wait::{Wait, Waited};
 
 /// Handle to a running worker.
 ///
 /// Dropping it asks the worker to stop and never waits. May be shared between threads.
 #[must_use = "dropping the handle stops the worker"]
 pub struct Worker {
-    source: Arc<Source>,
+    ledger: Arc<Ledger>,
     control: Arc<Control>,
     checkpointer: Option<Checkpointer>,
     origin: Origin,
 }
 
-/// What the handle, the thread and the buffer's statistics share.
-pub(crate) struct Control {
-    source: Arc<Source>,
-    namespace: String,
-    pub(crate) stop: Gate,
-    /// Opened with the first cursor.
-    pub(crate) ready: Gate,
-    ended: Gate,
-    state: AtomicU8,
-    failure: OnceLock<Error>,
-}
-
-impl Control {
-    pub(crate) fn new(source: &Arc<Source>, namespace: String) -> Self {
-        Self {
-            source: Arc::clone(source),
-            namespace,
-            stop: Gate::new(),
-            ready: Gate::new(),
-            ended: Gate::new(),
-            state: AtomicU8::new(WorkerState::Starting as u8),
-            failure: OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn stop(&self) {
-        self.stop.open();
-    }
-
-    fn state(&self) -> WorkerState {
-        let state = self.state.load(Ordering::Acquire);
-        WorkerState::ALL.get(usize::from(state)).copied().unwrap_or(WorkerState::Failed)
-    }
-
-    pub(crate) fn stats(&self) -> WorkerStats {
-        let Self { source, namespace, failure, .. } = self;
-        let counts = source.acks().counts();
-        let failure = failure.get().cloned();
-        source.meter.stats(source.name.as_str(), namespace, self.state(), failure, counts)
-    }
-
-    pub(crate) fn set(&self, state: WorkerState) {
-        self.state.store(state as u8, Ordering::Release);
-    }
-
-    /// The state says how the worker has ended; its end is not yet seen by who waits for it.
-    pub(crate) fn ends(&self, failure: Option<&Error>) {
-        self.set(if failure.is_some() { WorkerState::Failed } else { WorkerState::Stopped });
-        if let Some(failure) = failure {
-            // Cannot be set already: a worker ends once.
-            let _ = self.failure.set(failure.clone());
-        }
-    }
-
-    pub(crate) fn has_ended(&self) {
-        self.ended.open();
-    }
-}
-
 impl Worker {
-    /// Describes a worker for the deployment at `uri` (MongoDB manual, "Connection Strings"); start
-    /// it with [`Watch::spawn`].
-    pub fn watch(uri: impl Into<String>) -> Watch {
-        Watch::new(uri.into())
-    }
-
     pub(crate) fn new(control: Arc<Control>, checkpointer: Option<Checkpointer>) -> Self {
-        let source = Arc::clone(&control.source);
-        Self { source, control, checkpointer, origin: Origin::here() }
+        let ledger = Arc::clone(&control.ledger);
+        Self { ledger, control, checkpointer, origin: Origin::here() }
     }
 
     /// The worker's name, as messages and errors carry it.
     pub fn name(&self) -> &str {
-        self.source.name.as_str()
+        self.ledger.name.as_str()
     }
 
     /// What the worker is doing now.
@@ -235,7 +132,7 @@ impl Worker {
             return Ok(Waited::Timeout);
         }
         let saved = match &self.checkpointer {
-            Some(checkpointer) => checkpointer.save_last(&self.source, wait),
+            Some(checkpointer) => checkpointer.save_last(&self.ledger, wait),
             None => Ok(Waited::Done),
         };
         match (saved, self.failure()) {
@@ -253,8 +150,8 @@ impl Worker {
     /// which the stream was opened; `None` before that.
     pub fn resume_token(&self) -> Option<String> {
         self.origin.check().ok()?;
-        let token = self.source.acks().position();
-        token.map(|token| json_of_token(&token))
+        let token = self.ledger.acks().position();
+        token.map(|token| json::of_token(&token))
     }
 }
 
@@ -266,7 +163,7 @@ impl Drop for Worker {
             // Not `ended`: whoever has received its failure may be faster than that gate.
             && matches!(self.state(), WorkerState::Stopped | WorkerState::Failed)
         {
-            checkpointer.release_if_saved(&self.source);
+            checkpointer.release_if_saved(&self.ledger);
         }
     }
 }

@@ -14,11 +14,13 @@ use mongodb::error::{
 };
 use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
 
-use super::{CheckpointStore, StoreError};
-use crate::client::Deployment;
+use crate::checkpoint::store::CheckpointStore;
+use crate::checkpoint::store_error::StoreError;
 use crate::error::{Error, Result};
-use crate::resume::{self, Phase};
-use crate::uri::Uri;
+use crate::options::uri::Uri;
+use crate::source::client::Deployment;
+use crate::source::failure;
+use crate::source::failure::Phase;
 
 /// Keeps checkpoints in a collection, one document for each name: `{_id: name, owner: id, checkpoint: text,
 /// savedAt: date}`.
@@ -74,7 +76,7 @@ impl CollectionCheckpoint {
                 "{namespace:?} is no place for checkpoints: give it as database.collection"
             )));
         };
-        crate::watch::check_namespace(Some(database), Some(collection))?;
+        crate::options::names::check_namespace(Some(database), Some(collection))?;
         let (database, collection) = (database.to_owned(), collection.to_owned());
         let (owner, names) = (ObjectId::new(), Arc::default());
         Ok(Self { deployment, database, collection, owner, names })
@@ -281,9 +283,9 @@ fn failure(error: &DriverError) -> StoreError {
         DriverErrorKind::Write(WriteFailure::WriteError(refused)) => {
             format!("{} (code {})", refused.message, refused.code).into()
         }
-        _ if resume::is_resumable(error, Phase::Reopening, None) => {
-            StoreError::retriable(resume::text_of(error))
+        _ if failure::is_resumable(error, Phase::Reopening, None) => {
+            StoreError::retriable(failure::text_of(error))
         }
-        _ => resume::text_of(error).into(),
+        _ => failure::text_of(error).into(),
     }
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{CheckpointStore, StoreError};
+use crate::checkpoint::store::CheckpointStore;
+use crate::checkpoint::store_error::StoreError;
+use crate::error::Result;
 use crate::fork::PrivateFile;
 
 /// Keeps one checkpoint in a file.

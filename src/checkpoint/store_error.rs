@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 
-/// Why a [`CheckpointStore`](super::CheckpointStore) could not do what it was asked.
+/// Why a [`CheckpointStore`](crate::CheckpointStore) could not do what it was asked.
 ///
 /// Made from any error or text with `?` or `into()`, it is permanent. A store says otherwise with
 /// [`StoreError::retriable`] and [`StoreError::in_use`]. An [`Error`] of this library keeps what it is.
@@ -29,7 +29,7 @@ impl StoreError {
         Self { kind: Kind::Retriable, source: reason.into() }
     }
 
-    /// Another worker uses the name. From [`claim`](super::CheckpointStore::claim) it becomes
+    /// Another worker uses the name. From [`claim`](crate::CheckpointStore::claim) it becomes
     /// [`ErrorKind::InUse`].
     pub fn in_use(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { kind: Kind::InUse, source: reason.into() }

@@ -1,6 +1,6 @@
 //! Dates as ISO 8601 text.
 
-use super::out::Room;
+use crate::json::pieces::Room;
 
 /// The year that is too long for it.
 const YEAR_10000: i64 = 253_402_300_800_000;

@@ -1,7 +1,7 @@
 //! Decimal128 to text, as IEEE 754-2008 and the BSON specification have it. The bson crate's own way there
 //! goes bit by bit and takes as long as all else of a small document.
 
-use super::out::Out;
+use crate::json::out::Out;
 
 /// 34 digits; the bits of a coefficient have room for a little more, which counts as 0.
 const LARGEST: u128 = 9_999_999_999_999_999_999_999_999_999_999_999;

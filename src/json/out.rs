@@ -6,15 +6,14 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::utf8;
-use crate::block::{self, Block};
+use crate::bson::block::{self, Block};
+use crate::json::pieces::{
+    ROOM, Room, SHORT, ends, hex_digit, put_at, put_ends, put_number, put_quoted, put_text,
+};
+use crate::json::utf8;
 
 /// Room for a plain key, its quotes and its colon.
 const KEY: usize = block::SIZE + 3;
-
-/// Room for a value of most types, and the comma behind it.
-pub(super) type Room = [u8; ROOM];
-const ROOM: usize = 72;
 
 /// The key of a member.
 #[derive(Clone, Copy)]
@@ -100,7 +99,7 @@ impl Out {
     #[inline(always)]
     pub(super) fn text(&mut self, text: &[u8]) {
         if text.len() <= SHORT {
-            self.write(|room: &mut [u8; SHORT]| put_short(room, text));
+            self.write(|room: &mut [u8; SHORT]| put_text(room, text));
         } else {
             self.other_text(text);
         }
@@ -185,7 +184,7 @@ impl Out {
     #[inline(always)]
     fn quoted_short(&mut self, text: &[u8], behind: u8) -> bool {
         let mut padded = [b' '; SHORT];
-        let length = put_short(&mut padded, text);
+        let length = put_text(&mut padded, text);
         let block = padded.first_chunk().filter(|block| !block::special(block).is_some());
         if let Some(block) = block {
             self.write(|room| put_quoted(room, block, length, behind));
@@ -256,7 +255,7 @@ impl Out {
         }
         // What is left, as if there were enough behind it.
         let mut padded = [b' '; 3 * block::SIZE];
-        let mut left = put_short(&mut padded, rest);
+        let mut left = put_text(&mut padded, rest);
         let mut padded = padded.as_slice();
         while left > 0
             && let Some(ahead) = padded.first_chunk()
@@ -293,7 +292,7 @@ impl Out {
     }
 
     pub(super) fn integer(&mut self, number: impl itoa::Integer) {
-        self.write(|room: &mut [u8; SHORT]| put_integer(room, number));
+        self.write(|room: &mut [u8; SHORT]| put_number(room, number));
     }
 
     /// Closes an object or array. The comma behind its last member goes, one behind itself comes.
@@ -319,121 +318,6 @@ impl fmt::Write for Out {
         self.text(text.as_bytes());
         Ok(())
     }
-}
-
-/// Puts a text of a fixed length at a place that has room for it.
-#[inline(always)]
-pub(super) fn put_at<const N: usize>(room: &mut [u8], at: usize, text: &[u8; N]) {
-    if let Some(room) = room.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-        *room = *text;
-    }
-}
-
-/// A text of N to 2 N bytes as two pieces of a fixed size, which overlap.
-type Ends<'a, const N: usize> = (&'a [u8; N], &'a [u8; N]);
-
-#[inline(always)]
-fn ends<const N: usize>(text: &[u8]) -> Option<Ends<'_, N>> {
-    Some((text.first_chunk()?, text.last_chunk()?))
-}
-
-/// Puts both in their places of a text of that length.
-#[inline(always)]
-fn put_ends<const N: usize>(room: &mut [u8], (first, last): Ends<'_, N>, length: usize) {
-    put_at(room, 0, first);
-    if let Some(start) = length.checked_sub(N) {
-        put_at(room, start, last);
-    }
-}
-
-/// A text of up to that length is put as two pieces of a fixed size.
-pub(super) const SHORT: usize = 32;
-
-/// Puts a short text at the beginning of the room, and tells its length.
-#[inline(always)]
-pub(super) fn put_short<const N: usize>(room: &mut [u8; N], text: &[u8]) -> usize {
-    const { assert!(N >= SHORT) };
-    let length = text.len();
-    match length {
-        0 => {}
-        1..4 => put_few(room, few(text), length),
-        4..8 => put_both::<4>(room, text),
-        8..=16 => put_both::<8>(room, text),
-        17..=SHORT => put_both::<16>(room, text),
-        _ => return 0,
-    }
-    length
-}
-
-/// The beginning of a text, as if there were spaces behind it.
-#[inline(always)]
-pub(super) fn padded(text: &[u8]) -> Block {
-    let mut padded = [b' '; SHORT];
-    put_short(&mut padded, text);
-    *padded.first_chunk().unwrap_or(&[b' '; block::SIZE])
-}
-
-#[inline(always)]
-fn put_both<const N: usize>(room: &mut [u8], text: &[u8]) {
-    if let Some(ends) = ends::<N>(text) {
-        put_ends(room, ends, text.len());
-    }
-}
-
-/// Puts a number there, and tells its length.
-#[inline(always)]
-pub(super) fn put_integer<const N: usize>(room: &mut [u8; N], number: impl itoa::Integer) -> usize {
-    put_short(room, itoa::Buffer::new().format(number).as_bytes())
-}
-
-/// Puts a text that is less than a block and needs no escapes: its quotes, a byte behind it.
-#[inline(always)]
-pub(super) fn put_quoted(room: &mut Room, block: &Block, length: usize, behind: u8) -> usize {
-    // As the compiler sees, it fits.
-    let length = length % block::SIZE;
-    let [quote, inside @ ..] = room;
-    *quote = b'"';
-    if let Some(room) = inside.first_chunk_mut() {
-        *room = *block;
-    }
-    [inside[length], inside[length + 1]] = [b'"', behind];
-    length + 3
-}
-
-/// A byte as hexadecimal digits.
-#[inline(always)]
-pub(super) fn hex(byte: u8) -> [u8; 2] {
-    [hex_digit(byte >> 4), hex_digit(byte & 15)]
-}
-
-/// An ObjectId as hexadecimal digits.
-#[inline(always)]
-pub(super) fn hex_of_id(id: &[u8; 12]) -> [u8; 24] {
-    let mut block = [0; block::SIZE];
-    put_at(&mut block, 0, id);
-    let digits = block::hex(&block);
-    *digits.as_flattened().first_chunk().unwrap_or(&[b'0'; 24])
-}
-
-/// The first, the middle and the last byte of a text of one to three.
-#[inline(always)]
-fn few(text: &[u8]) -> [u8; 3] {
-    let byte = |index: usize| text.get(index).copied().unwrap_or_default();
-    [byte(0), byte(text.len() / 2), byte(text.len().saturating_sub(1))]
-}
-
-/// Puts them in their places of a text of that length.
-#[inline(always)]
-fn put_few(room: &mut [u8], [first, middle, last]: [u8; 3], length: usize) {
-    for (index, byte) in [(0, first), (length / 2, middle), (length - 1, last)] {
-        if let Some(room) = room.get_mut(index) {
-            *room = byte;
-        }
-    }
-}
-
-const fn hex_digit(number: u8) -> u8 {
-    number + if number < 10 { b'0' } else { b'a' - 10 }
 }
 
 /// What stands for a byte inside of a JSON string, and its length.

@@ -2,6 +2,8 @@
 
 use bson::Bson;
 
+use crate::error::Result;
+
 /// Reads Extended JSON, relaxed or canonical; fields keep their order.
 pub(crate) fn parse_document(text: &str) -> Result<bson::Document, String> {
     match parse(text)? {

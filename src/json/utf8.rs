@@ -1,7 +1,7 @@
 //! Whether text is UTF-8.
 
-use super::out;
-use crate::block;
+use crate::bson::block;
+use crate::json::pieces;
 
 /// Quick for text of any length: what is long is a library's affair, which takes its time for what is short.
 pub(super) fn is_valid(text: &[u8]) -> bool {
@@ -15,7 +15,7 @@ fn is_short_valid(text: &[u8]) -> bool {
     loop {
         let ascii = match rest.first_chunk::<{ block::SIZE }>() {
             Some(block) => block::not_ascii(block).first(),
-            None => block::not_ascii(&out::padded(rest)).first().min(rest.len()),
+            None => block::not_ascii(&pieces::padded(rest)).first().min(rest.len()),
         };
         let (ascii, behind) = rest.split_at(ascii);
         rest = match behind {

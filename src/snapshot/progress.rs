@@ -9,18 +9,9 @@ use std::collections::VecDeque;
 
 use bson::{Bson, Document, RawDocument, doc};
 
-/// A collection's database and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Namespace {
-    pub(crate) database: String,
-    pub(crate) collection: String,
-}
-
-impl Namespace {
-    pub(crate) fn full(&self) -> String {
-        format!("{}.{}", self.database, self.collection)
-    }
-}
+use crate::bson::id::is_same_id;
+use crate::bson::namespace::Namespace;
+use crate::error::Result;
 
 /// Ids from `from` to below `to`; without them from the first, to the last.
 #[derive(Clone, Debug)]
@@ -43,15 +34,6 @@ impl PartialEq for Range {
             && self.is_begun == other.is_begun
             && is_same(&self.from, &other.from)
             && is_same(&self.to, &other.to)
-    }
-}
-
-/// Whether two ids are one; as values those that are not numbers, or hold such a one, do not even equal
-/// themselves.
-pub(crate) fn is_same_id(a: &Bson, b: &Bson) -> bool {
-    match (a, b) {
-        (Bson::Double(a), Bson::Double(b)) if a.is_nan() => b.is_nan(),
-        (a, b) => a == b || doc! { "_id": a }.to_vec().ok() == doc! { "_id": b }.to_vec().ok(),
     }
 }
 

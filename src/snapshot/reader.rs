@@ -16,10 +16,13 @@ use mongodb::options::{ReadPreference, SelectionCriteria};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::progress::{Current, Namespace, Progress, Range};
-use crate::client::Deployment;
-use crate::cursor::{Reply, Scope};
+use crate::bson::namespace::Namespace;
+use crate::snapshot::progress::{Current, Progress, Range};
+
 use crate::gate::Gate;
+use crate::source::client::Deployment;
+use crate::source::reply::Reply;
+use crate::source::scope::Scope;
 
 /// How many replies are requested or held at a time, and so how many ranges are read.
 const PARALLEL: usize = 2;

@@ -1,0 +1,140 @@
+//! What is saved: a place, and the stream to which it belongs. One of another stream is refused.
+
+use bson::RawDocumentBuf;
+use serde_json::{Value, json};
+
+use crate::bson::token::Token;
+use crate::checkpoint::ledger::Ledger;
+use crate::checkpoint::store_error::StoreError;
+use crate::error::{Error, Result};
+use crate::json::{self, ExtendedJson};
+use crate::options::Options;
+use crate::snapshot::progress::Progress;
+use crate::source::scope::Scope;
+
+/// What a stream is: a position means something for the same stream only.
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    watch: String,
+    /// What narrows it, as JSON; null where nothing does.
+    namespaces: Value,
+    operations: Value,
+    pipeline: String,
+}
+
+/// Where a worker goes on: behind this token, and first with what is left of a snapshot.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) token: Token,
+    pub(crate) snapshot: Option<Progress>,
+}
+
+impl Place {
+    /// Up to where everything is acknowledged, `None` before the stream was open; and how many messages
+    /// that are.
+    pub(crate) fn acked(ledger: &Ledger) -> (Option<Self>, u64) {
+        let acks = ledger.acks();
+        let acked = acks.acked();
+        let place = acks.position().map(|token| {
+            let snapshot = ledger.snapshot().acked(acked, acks.document()).cloned();
+            Place { token, snapshot }
+        });
+        (place, acked)
+    }
+}
+
+/// The version of the saved text.
+const VERSION: u64 = 1;
+const VERSION_KEY: &str = "mongostream_checkpoint";
+
+impl Identity {
+    pub(crate) fn new(name: &str, scope: &Scope, options: &Options) -> Result<Self> {
+        let mut pipeline = String::from("[");
+        for (index, stage) in options.pipeline.iter().enumerate() {
+            let stage = RawDocumentBuf::try_from(stage)
+                .map_err(|error| Error::argument(format!("pipeline: {error}")))?;
+            if index > 0 {
+                pipeline.push(',');
+            }
+            json::write_document(&mut pipeline, stage.as_bytes(), ExtendedJson::Canonical);
+        }
+        pipeline.push(']');
+        // What is shown of a long list is cut short.
+        let watch = match &scope.namespaces {
+            Some(_) => scope.database.clone().unwrap_or_else(|| "*".to_owned()),
+            None => scope.namespace(),
+        };
+        let namespaces = scope.namespaces.as_ref().map(|all| Vec::from_iter(all.names()));
+        let operations = Some(&options.operations).filter(|types| !types.is_empty());
+        Ok(Self {
+            name: name.to_owned(),
+            watch,
+            namespaces: json!(namespaces),
+            operations: json!(operations),
+            pipeline,
+        })
+    }
+
+    pub(crate) fn write(&self, place: &Place) -> Result<String, StoreError> {
+        let mut narrowed = String::new();
+        for (key, value) in [("namespaces", &self.namespaces), ("operations", &self.operations)] {
+            if !value.is_null() {
+                narrowed.push_str(&format!("\"{key}\":{value},"));
+            }
+        }
+        let mut text = format!(
+            "{{\"{VERSION_KEY}\":{VERSION},\"name\":{},\"watch\":{},{narrowed}\"pipeline\":{},\
+             \"token\":{}",
+            Value::from(self.name.as_str()),
+            Value::from(self.watch.as_str()),
+            self.pipeline,
+            json::of_token(&place.token),
+        );
+        if let Some(snapshot) = &place.snapshot {
+            text.push_str(",\"snapshot\":");
+            // Without it the text would say that the snapshot is finished.
+            let snapshot = snapshot.to_document().to_vec().map_err(|error| error.to_string())?;
+            json::write_document(&mut text, &snapshot, ExtendedJson::Canonical);
+        }
+        text.push('}');
+        Ok(text)
+    }
+
+    /// The place that a saved text names, if it belongs to this stream.
+    pub(crate) fn read(&self, text: &str) -> Result<Place, String> {
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| format!("it is no checkpoint, or a part of one: {error}"))?;
+        match value.get(VERSION_KEY).and_then(Value::as_u64) {
+            Some(VERSION) => {}
+            Some(other) => {
+                return Err(format!("it has version {other}, this library reads {VERSION}"));
+            }
+            None => return Err("it is no checkpoint of mongostream".to_owned()),
+        }
+        let pipeline: Value = serde_json::from_str(&self.pipeline).unwrap_or_default();
+        for (key, ours) in [
+            ("name", Value::from(self.name.as_str())),
+            ("watch", Value::from(self.watch.as_str())),
+            ("namespaces", self.namespaces.clone()),
+            ("operations", self.operations.clone()),
+            ("pipeline", pipeline),
+        ] {
+            let theirs = value.get(key).unwrap_or(&Value::Null);
+            if *theirs != ours {
+                return Err(format!(
+                    "it belongs to another stream: its {key} is {theirs}, not {ours}"
+                ));
+            }
+        }
+        let token = value.get("token").map(Value::to_string).unwrap_or_default();
+        let token = json::parse_document(&token).map_err(|error| format!("its token: {error}"))?;
+        let token =
+            RawDocumentBuf::try_from(&token).map_err(|error| format!("its token: {error}"))?;
+        let snapshot = value.get("snapshot").map(|snapshot| {
+            let snapshot = json::parse_document(&snapshot.to_string())?;
+            Progress::from_document(&snapshot)
+        });
+        let snapshot = snapshot.transpose().map_err(|error| format!("its snapshot: {error}"))?;
+        Ok(Place { token: Token::from(token.as_bytes()), snapshot })
+    }
+}

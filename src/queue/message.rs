@@ -1,0 +1,281 @@
+//! What a consumer holds: one message, or a batch of them.
+//!
+//! Messages made from one server reply share its memory; nothing is parsed or copied until a
+//! consumer asks. A large reply is copied in small groups instead, so that one message kept for
+//! long never keeps 16 MB alive (see [`Events::SHARE_LIMIT`]). The JSON of neighbours is written
+//! together where that saves work (see [`Group`]).
+
+use std::sync::{Arc, OnceLock};
+
+use crate::bson::{event, paths};
+use crate::json;
+use crate::queue::events::{Events, Piece};
+use crate::queue::group::Group;
+use crate::text::{Text, without_nul};
+
+/// One change event, as a consumer holds it.
+///
+/// Texts are made when they are first asked for and then kept. A message outlives its buffer and
+/// its worker. It may be sent to and shared between threads; dropping it without
+/// [`ack`](Self::ack) leaves it unacknowledged.
+///
+/// Messages share the memory of the server's reply that they came with, so one that you keep keeps up to 4 MiB of
+/// others alive (of larger replies 1 MiB; an event that is larger than that keeps only itself). If you keep
+/// messages for long, copy what you need of them.
+pub struct Message {
+    place: Place,
+    json: OnceLock<Text>,
+    /// Beside the message, which is small without them: a batch holds many.
+    others: OnceLock<Box<Others>>,
+}
+
+/// Where the event of a message is.
+enum Place {
+    Alone(Arc<Events>, usize),
+    InGroup(Arc<Group>, usize),
+}
+
+/// The texts that fewer consumers ask for.
+#[derive(Default)]
+struct Others {
+    namespace: OnceLock<Text>,
+    updated_paths: OnceLock<Text>,
+    resume_token: OnceLock<Option<Text>>,
+}
+
+/// The messages of a piece.
+fn messages_of(piece: Piece) -> impl Iterator<Item = Message> {
+    Group::split(piece).flat_map(|group| {
+        let group = Arc::new(group);
+        let count = group.piece.range.len();
+        (0..count).map(move |at| Message::new(Place::InGroup(Arc::clone(&group), at)))
+    })
+}
+
+impl Message {
+    fn new(place: Place) -> Self {
+        Self { place, json: OnceLock::new(), others: OnceLock::new() }
+    }
+
+    fn event(&self) -> (&Events, usize) {
+        match &self.place {
+            Place::Alone(events, index) => (events, *index),
+            Place::InGroup(group, at) => (&group.piece.events, group.piece.range.start + at),
+        }
+    }
+
+    fn others(&self) -> &Others {
+        self.others.get_or_init(Box::default)
+    }
+
+    pub(crate) fn of_piece(piece: Piece) -> Self {
+        Self::new(Place::Alone(piece.events, piece.range.start))
+    }
+
+    /// The message as JSON, on one line, in the worker's `format` and `json`.
+    ///
+    /// The shapes are described in [`json`](crate::json). For a consumer that asks one message of a batch after
+    /// the other, the texts of a few neighbours are written at once.
+    pub fn json(&self) -> &str {
+        without_nul(self.json_with_nul())
+    }
+
+    pub(crate) fn json_with_nul(&self) -> &[u8] {
+        // What was handed out once is not replaced.
+        if self.json.get().is_none()
+            && let Place::InGroup(group, at) = &self.place
+            && let Some(text) = group.json(*at)
+        {
+            return text;
+        }
+        let (events, index) = self.event();
+        let of_event = || Text::of_utf8(json::of_event(events.bson(index), events.ledger.style));
+        self.json.get_or_init(of_event).with_nul()
+    }
+
+    /// Appends the JSON to `out` without keeping it in the message: for a consumer with a buffer of its own.
+    pub fn write_json(&self, out: &mut String) {
+        let (events, index) = self.event();
+        events.write_json(index, out);
+    }
+
+    /// The server's change event, raw BSON; for the library's own messages one of the same shape.
+    pub fn bson(&self) -> &[u8] {
+        let (events, index) = self.event();
+        events.bson(index)
+    }
+
+    /// The operation type: `"insert"`, `"update"`, ... as the server names it (MongoDB manual,
+    /// "Change Events").
+    pub fn operation(&self) -> &str {
+        event::operation(self.bson())
+    }
+
+    /// Where the change happened: `"shop.orders"`, only the database for an event without a
+    /// collection, empty for one without a database.
+    pub fn namespace(&self) -> &str {
+        self.namespace_text().as_str()
+    }
+
+    pub(crate) fn namespace_text(&self) -> &Text {
+        self.others().namespace.get_or_init(|| {
+            let mut text = String::new();
+            event::write_namespace(self.bson(), &mut text);
+            Text::new(text)
+        })
+    }
+
+    /// The dotted paths of all fields that an update has set, such as `address.street`; empty for all
+    /// other events. Documents are descended into, array indexes left out, and each path is there once.
+    /// Removed fields and truncated arrays are not among them.
+    ///
+    /// Where the server does not tell (before 6.1, or without expanded events), a step of digits behind
+    /// the first is taken for an index, not for a field's name.
+    pub fn updated_paths(&self) -> Vec<String> {
+        paths::updated(self.bson())
+    }
+
+    pub(crate) fn updated_paths_text(&self) -> &Text {
+        let texts = self.others();
+        texts.updated_paths.get_or_init(|| Text::new(json::array_of_texts(&self.updated_paths())))
+    }
+
+    /// The resume token as JSON: with [`Start::StartAfter`](crate::Start::StartAfter) a new worker
+    /// goes on behind this message. `None` for a message that has no place in the stream.
+    pub fn resume_token(&self) -> Option<&str> {
+        self.resume_token_text().map(Text::as_str)
+    }
+
+    pub(crate) fn resume_token_text(&self) -> Option<&Text> {
+        self.others()
+            .resume_token
+            .get_or_init(|| {
+                let (events, index) = self.event();
+                events.token(index).map(|token| Text::new(json::of_token(token)))
+            })
+            .as_ref()
+    }
+
+    /// The name of the worker that read this message.
+    pub fn worker(&self) -> &str {
+        self.worker_text().as_str()
+    }
+
+    pub(crate) fn worker_text(&self) -> &Text {
+        &self.event().0.ledger.name
+    }
+
+    /// Says that the consumer is done with this message.
+    ///
+    /// From any thread, in any order, twice without harm, also after the buffer and the worker are
+    /// gone. A worker's [`resume_token`](crate::Worker::resume_token) moves over a message when it
+    /// and everything before it is acknowledged.
+    pub fn ack(&self) {
+        let (events, index) = self.event();
+        events.ack(index..index + 1);
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("worker", &self.worker())
+            .field("operation", &self.operation())
+            .field("namespace", &self.namespace())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Several messages, received with one call.
+///
+/// May be sent to and shared between threads.
+pub struct Batch {
+    pieces: Vec<Piece>,
+    messages: OnceLock<Box<[Message]>>,
+    json_lines: OnceLock<Text>,
+}
+
+impl Batch {
+    pub(crate) fn new(pieces: Vec<Piece>) -> Self {
+        let (messages, json_lines) = Default::default();
+        Self { pieces, messages, json_lines }
+    }
+
+    /// How many messages it holds, at least one.
+    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.range.len()).sum()
+    }
+
+    /// The messages, in the order in which they were read.
+    pub fn messages(&self) -> &[Message] {
+        self.messages.get_or_init(|| self.make_messages(|message| message))
+    }
+
+    pub(crate) fn make_messages<M>(&self, wrap: impl Fn(Message) -> M) -> Box<[M]> {
+        // What they are taken from does not know how many there are.
+        let mut messages = Vec::with_capacity(self.len());
+        messages.extend(self.pieces.iter().cloned().flat_map(messages_of).map(wrap));
+        messages.into_boxed_slice()
+    }
+
+    /// One message; `None` past the end.
+    pub fn get(&self, index: usize) -> Option<&Message> {
+        self.messages().get(index)
+    }
+
+    /// All messages as JSON, each followed by a newline.
+    pub fn json_lines(&self) -> &str {
+        self.json_lines_text().as_str()
+    }
+
+    pub(crate) fn json_lines_text(&self) -> &Text {
+        self.json_lines.get_or_init(|| Text::of_utf8(self.make_json_lines()))
+    }
+
+    fn make_json_lines(&self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        // The workers of a buffer may have styles of their own.
+        for run in self.pieces.chunk_by(|a, b| a.events.ledger.style == b.events.ledger.style) {
+            let Some(Piece { events: first, .. }) = run.first() else { continue };
+            let style = first.ledger.style;
+            let events = run
+                .iter()
+                .flat_map(|Piece { events, range }| range.clone().map(|index| events.bson(index)));
+            json::lines(events, style, &mut lines);
+        }
+        lines
+    }
+
+    /// Acknowledges every message of the batch, see [`Message::ack`].
+    pub fn ack(&self) {
+        for piece in &self.pieces {
+            piece.events.ack(piece.range.clone());
+        }
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = &'a Message;
+    type IntoIter = std::slice::Iter<'a, Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages().iter()
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = Message;
+    type IntoIter = std::vec::IntoIter<Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages();
+        self.messages.into_inner().unwrap_or_default().into_vec().into_iter()
+    }
+}

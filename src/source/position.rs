@@ -1,0 +1,144 @@
+//! Where a stream begins, or goes on.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
+
+use crate::bson::token;
+use crate::bson::token::{Token, TokenPlace};
+use crate::error::Result;
+use crate::source::pace::Pace;
+
+/// Where a stream begins, or goes on.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Position {
+    /// Where the options say: a field of `$changeStream`; `None` is now.
+    Start(Option<(&'static str, Bson)>),
+    After(Token),
+    /// After an event that the stages of this stream do not let through, or not any more: a lookup finds another
+    /// document now, an image has expired, the options are others. Servers do not find the token of such an
+    /// event. So the stream begins at the token's time, and everything up to the token is left out: servers
+    /// compare tokens in the same way. It does not matter in how many parts such an event is split.
+    Past(Token),
+}
+
+/// For the log. Not the token: it holds the key of a document.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Start(None) => f.write_str("from now"),
+            Position::Start(Some((name, Bson::Timestamp(time)))) => {
+                write!(f, "with {name} {}:{}", time.time, time.increment)
+            }
+            Position::Start(Some((name, _))) => write!(f, "with {name}"),
+            Position::After(_) => f.write_str("with startAfter"),
+            Position::Past(_) => f.write_str("at the time of its token"),
+        }
+    }
+}
+
+impl Position {
+    /// Its cluster time, if it has one.
+    pub(crate) fn time(&self) -> Option<Timestamp> {
+        if let Position::Start(Some((_, Bson::Timestamp(time)))) = self {
+            return Some(*time);
+        }
+        let (time, increment) = token::token_time(&self.token()?)?;
+        Some(Timestamp { time, increment })
+    }
+
+    /// The resume token, if it is one.
+    pub(crate) fn token(&self) -> Option<Token> {
+        match self {
+            Position::After(token) | Position::Past(token) => Some(Token::clone(token)),
+            Position::Start(Some((_, Bson::Document(token)))) => {
+                Some(Token::from(RawDocumentBuf::try_from(token).ok()?.as_bytes()))
+            }
+            Position::Start(_) => None,
+        }
+    }
+
+    /// Whether it is a time for which there is no token yet.
+    pub(crate) fn needs_token(&self) -> bool {
+        matches!(self, Position::Start(Some((_, Bson::Timestamp(_)))))
+    }
+
+    /// How long ago it was, by the clock of this machine; `None` for one without a time.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(self.time()?.time.into());
+        Some(SystemTime::now().duration_since(time).unwrap_or_default())
+    }
+
+    pub(crate) fn is_in_history(&self) -> bool {
+        self.age().is_some_and(|age| age > Pace::HISTORY)
+    }
+
+    /// The same place for a server that does not find the event of its token, if there is a way to it.
+    pub(crate) fn past(&self) -> Option<Position> {
+        match self {
+            Position::Past(_) => None,
+            Position::After(_) | Position::Start(_) => {
+                let token = self.token()?;
+                let is_known =
+                    TokenPlace::of(&token).is_some() && token::token_time(&token).is_some();
+                is_known.then_some(Position::Past(token))
+            }
+        }
+    }
+
+    /// Whether a token that the server sends lies no further than this.
+    pub(crate) fn covers(&self, token: &[u8]) -> bool {
+        match self {
+            Position::Start(_) => false,
+            Position::After(at) => **at == *token,
+            Position::Past(at) => match (TokenPlace::of(at), TokenPlace::of(token)) {
+                (Some(at), Some(token)) => at.reaches(&token),
+                _ => false,
+            },
+        }
+    }
+
+    pub(crate) fn field(&self) -> Result<Option<(&'static str, Bson)>, String> {
+        match self {
+            Position::Start(field) => Ok(field.clone()),
+            // `startAfter` takes every token, the one of an `invalidate` too, which `resumeAfter`
+            // refuses.
+            Position::After(token) => {
+                let document = RawDocument::from_bytes(token).and_then(Document::try_from);
+                // Without it the stream would begin now.
+                let document = document.map_err(|error| {
+                    format!(
+                        "the resume token of the stream is damaged, please report this: {error}"
+                    )
+                })?;
+                Ok(Some(("startAfter", Bson::Document(document))))
+            }
+            Position::Past(token) => {
+                let time = token::token_time(token)
+                    .ok_or("a resume token has no time, please report this")?;
+                // The event of an invalidate's token is the last of its time, and would end the cursor once more.
+                let is_last = TokenPlace::of(token).is_some_and(|place| place.is_of_invalidate());
+                let behind = u32::from(is_last);
+                let time = Timestamp { time: time.0, increment: time.1.saturating_add(behind) };
+                Ok(Some(("startAtOperationTime", time.into())))
+            }
+        }
+    }
+
+    /// A stage that lets only through what lies behind.
+    pub(crate) fn stage(&self) -> Option<Document> {
+        let Position::Past(token) = self else { return None };
+        let (place, time) = (TokenPlace::of(token)?, self.time()?);
+        let digits = |from: usize, count: usize| {
+            doc! { "$substrBytes": ["$_id._data", from as i32, count as i32] }
+        };
+        let after_version = TokenPlace::TIME + TokenPlace::VERSION;
+        let theirs = [digits(0, TokenPlace::TIME), digits(after_version, place.digits())];
+        let is_behind = doc! { "$gt": [{ "$concat": theirs.to_vec() }, place.text()] };
+        // The time decides for all events but those of the token's own transaction.
+        Some(
+            doc! { "$match": { "$or": [{ "clusterTime": { "$gt": time } }, { "$expr": is_behind }] } },
+        )
+    }
+}

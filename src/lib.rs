@@ -72,6 +72,7 @@
 
 mod bson;
 mod checkpoint;
+mod clock;
 mod control;
 mod error;
 mod exit;

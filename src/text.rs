@@ -37,3 +37,14 @@ pub(crate) fn without_nul(text: &[u8]) -> &str {
     simdutf8::basic::from_utf8(text)
         .expect("mongostream has made a text that is not UTF-8; please report this bug")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "mongostream has made a text that is not UTF-8")]
+    fn a_text_that_is_not_utf8_does_not_become_an_empty_one() {
+        let _ = Text::of_utf8(vec![b'{', 0xFF, b'}']).as_str();
+    }
+}

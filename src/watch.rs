@@ -9,6 +9,7 @@ use crate::checkpoint::identity::Identity;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::saving::Checkpointer;
 use crate::checkpoint::store::CheckpointStore;
+use crate::clock::Clock;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{ExtendedJson, Format};
@@ -311,6 +312,7 @@ impl Watch {
             queue: Arc::clone(&queue),
             control: Arc::clone(&control),
             checkpointer: checkpointer.clone(),
+            clock: Clock::start(),
         };
         let builder = std::thread::Builder::new().name("mongostream".to_owned());
         if let Err(error) = with_signals_blocked(|| builder.spawn(move || stream.run())) {

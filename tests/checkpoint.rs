@@ -724,6 +724,23 @@ fn join_keeps_its_limit_while_a_save_is_slow() {
 }
 
 #[test]
+fn a_join_that_gives_up_says_how_much_is_not_saved() {
+    let (shop, store) = (Shop::new("given_up"), Memory::default());
+    let (buffer, worker) = follow(shop.watch().checkpoint(store.clone()));
+    store.slow.store(true, Ordering::Relaxed);
+    shop.insert(0..3);
+    take(&buffer, 3).iter().for_each(Message::ack);
+    worker.stop();
+    wait_for_state(&worker, WorkerState::Stopped);
+    let error = worker.join_timeout(DEADLINE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint, "{error}");
+    assert!(error.is_retriable(), "{error}");
+    assert!(error.to_string().contains("3 acked messages are not saved"), "{error}");
+    store.slow.store(false, Ordering::Relaxed);
+    assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
+}
+
+#[test]
 fn a_join_that_does_not_wait_tells_of_a_failed_save() {
     let (shop, store) = (Shop::new("polled"), Memory::default());
     let (buffer, worker) = follow(shop.watch().checkpoint(store.clone()));

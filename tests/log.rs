@@ -140,6 +140,27 @@ fn a_worker_tells_its_life_in_four_lines() {
 }
 
 #[test]
+fn a_checkpoint_that_had_vanished_is_a_line_when_it_is_written_again() {
+    collect();
+    let set = ground::shared();
+    let database = set.database("vanished");
+    let file = std::env::temp_dir().join(format!("{database}.token"));
+    let watch = Worker::watch(set.uri()).database(&database).collection("c");
+    let watch = watch.option("name", "vanished").option("checkpoint_ms", "10");
+    let buffer = Buffer::new(10);
+    let worker = start(watch.option("checkpoint_file", &file.to_string_lossy()), &buffer);
+    std::fs::remove_file(&file).unwrap();
+    set.client().database(&database).collection("c").insert_one(doc! { "_id": 1 }).run().unwrap();
+    buffer.recv().unwrap().unwrap().ack();
+    let is_line =
+        |(level, text): &(Level, String)| *level == Level::Warn && text.contains("had vanished");
+    wait_until(DEADLINE, "a line", || lines("vanished").iter().any(is_line));
+    assert!(file.exists());
+    stop(&worker);
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn a_logger_takes_the_place_of_standard_error() {
     let this = std::env::current_exe().unwrap();
     let mut command = std::process::Command::new(this);

@@ -44,6 +44,17 @@ fn closed_address() -> String {
 }
 
 #[test]
+fn a_set_whose_name_cannot_be_looked_up_is_tried_again() {
+    let buffer = Buffer::new(10);
+    let uri = "mongodb+srv://cluster.invalid/";
+    let worker = Worker::watch(uri).database("shop").spawn(&buffer).unwrap();
+    let is_tried_again = || buffer.stats().unwrap().workers[0].attempts > 1;
+    ground::wait_until(DEADLINE, "it is tried again", is_tried_again);
+    worker.stop();
+    worker.join_timeout(DEADLINE).unwrap();
+}
+
+#[test]
 fn a_set_of_another_name_fails_the_worker_at_once() {
     let set = ground::shared();
     let address = set.member(0).address();

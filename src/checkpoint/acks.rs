@@ -69,6 +69,26 @@ impl AckSequence {
         }
     }
 
+    /// Registers a reply, after the place at which its cursor began and as many notices of the library's own, and with
+    /// the token that comes after it. Returns the number of its first event.
+    pub(crate) fn takes(
+        &mut self,
+        began: Option<Token>,
+        notices: usize,
+        events: usize,
+        token: Option<Token>,
+    ) -> u64 {
+        if let Some(began) = began {
+            self.place(began);
+        }
+        self.read(notices);
+        let first = self.read(events);
+        if let Some(token) = token {
+            self.place(token);
+        }
+        first
+    }
+
     /// Acks `count` events from number `first`, which stand at `index` in `events`. To ack twice does
     /// no harm.
     pub(crate) fn ack(&mut self, first: u64, count: usize, events: &dyn Places, index: usize) {

@@ -21,6 +21,7 @@ use crate::options::uri::Uri;
 use crate::source::client::Deployment;
 use crate::source::failure;
 use crate::source::failure::Phase;
+use crate::source::fault::Fault;
 
 /// Keeps checkpoints in a collection, one document for each name: `{_id: name, owner: id, checkpoint: text,
 /// savedAt: date}`.
@@ -283,9 +284,13 @@ fn failure(error: &DriverError) -> StoreError {
         DriverErrorKind::Write(WriteFailure::WriteError(refused)) => {
             format!("{} (code {})", refused.message, refused.code).into()
         }
-        _ if failure::is_resumable(error, Phase::Reopening, None) => {
-            StoreError::retriable(failure::text_of(error))
+        _ => {
+            let fault = Fault::from(error);
+            let text = failure::text_of(&fault).to_owned();
+            match failure::is_resumable(&fault, Phase::Reopening, None) {
+                true => StoreError::retriable(text),
+                false => text.into(),
+            }
         }
-        _ => failure::text_of(error).into(),
     }
 }

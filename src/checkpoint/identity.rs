@@ -24,12 +24,12 @@ pub(crate) struct Identity {
 
 /// Where a worker goes on: behind this token, and first with what is left of a snapshot.
 #[derive(Clone, PartialEq)]
-pub(crate) struct Place {
+pub(crate) struct Saved {
     pub(crate) token: Token,
     pub(crate) snapshot: Option<Progress>,
 }
 
-impl Place {
+impl Saved {
     /// Up to where everything is acknowledged, `None` before the stream was open; and how many messages
     /// that are.
     pub(crate) fn acked(ledger: &Ledger) -> (Option<Self>, u64) {
@@ -37,7 +37,7 @@ impl Place {
         let acked = acks.acked();
         let place = acks.position().map(|token| {
             let snapshot = ledger.snapshot().acked(acked, acks.document()).cloned();
-            Place { token, snapshot }
+            Saved { token, snapshot }
         });
         (place, acked)
     }
@@ -75,7 +75,7 @@ impl Identity {
         })
     }
 
-    pub(crate) fn write(&self, place: &Place) -> Result<String, StoreError> {
+    pub(crate) fn write(&self, place: &Saved) -> Result<String, StoreError> {
         let mut narrowed = String::new();
         for (key, value) in [("namespaces", &self.namespaces), ("operations", &self.operations)] {
             if !value.is_null() {
@@ -101,7 +101,7 @@ impl Identity {
     }
 
     /// The place that a saved text names, if it belongs to this stream.
-    pub(crate) fn read(&self, text: &str) -> Result<Place, String> {
+    pub(crate) fn read(&self, text: &str) -> Result<Saved, String> {
         let value: Value = serde_json::from_str(text)
             .map_err(|error| format!("it is no checkpoint, or a part of one: {error}"))?;
         match value.get(VERSION_KEY).and_then(Value::as_u64) {
@@ -135,6 +135,6 @@ impl Identity {
             Progress::from_document(&snapshot)
         });
         let snapshot = snapshot.transpose().map_err(|error| format!("its snapshot: {error}"))?;
-        Ok(Place { token: Token::from(token.as_bytes()), snapshot })
+        Ok(Saved { token: Token::from(token.as_bytes()), snapshot })
     }
 }

@@ -15,7 +15,7 @@ use crossbeam_channel::{
     Receiver, RecvTimeoutError, Select, Sender, after, bounded, select, unbounded,
 };
 
-use crate::checkpoint::identity::{Identity, Place};
+use crate::checkpoint::identity::{Identity, Saved};
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::store_error::StoreError;
@@ -28,7 +28,7 @@ use crate::wait::{Wait, Waited};
 
 /// What the saving thread is asked to do.
 enum Request {
-    Load(Sender<Result<Option<Place>>>),
+    Load(Sender<Result<Option<Saved>>>),
     /// The beginning of a stream.
     Save(Sender<Result<()>>),
     /// What somebody waits for who joins a worker that has ended.
@@ -57,7 +57,7 @@ struct Shared {
 /// The claim on the name, and whether anything is still to be saved under it.
 struct Claim {
     guard: Option<Box<dyn Any + Send>>,
-    saved: Option<Place>,
+    saved: Option<Saved>,
     /// It was written since the worker has ended.
     is_final: bool,
 }
@@ -140,7 +140,7 @@ impl Checkpointer {
         &self,
         stop: &Gate,
         wait: impl Fn(&mut dyn FnMut(Duration) -> bool),
-    ) -> Result<Option<Place>> {
+    ) -> Result<Option<Saved>> {
         let (reply, answer) = bounded(1);
         let _ = self.requests.send(Request::Load(reply));
         wait(&mut |limit| {
@@ -213,7 +213,7 @@ impl Checkpointer {
     /// Whether nothing is left to be saved of a worker that has ended.
     fn is_saved(&self, ledger: &Ledger) -> bool {
         // First: two locks are never held here.
-        let place = Place::acked(ledger).0;
+        let place = Saved::acked(ledger).0;
         self.shared
             .idle_claim()
             .is_some_and(|claim| claim.guard.is_none() || claim.is_final && claim.saved == place)
@@ -232,7 +232,7 @@ impl Checkpointer {
 
     /// Gives the name free if nothing is left to be saved; otherwise the thread does when it has saved.
     pub(crate) fn release_if_saved(&self, ledger: &Ledger) {
-        let (place, acked) = Place::acked(ledger);
+        let (place, acked) = Saved::acked(ledger);
         if let Some(mut claim) = self.shared.idle_claim()
             // A token that a request under way has left after the last save is worth none.
             && (claim.saved == place
@@ -300,7 +300,7 @@ impl Saver {
         self.shared.claim().guard = None;
     }
 
-    fn load(&self) -> Result<Option<Place>> {
+    fn load(&self) -> Result<Option<Saved>> {
         let what = &self.shared.what;
         let failed = |reason: &dyn std::fmt::Display| {
             Error::new(ErrorKind::Checkpoint, format!("cannot load {what}: {reason}"))
@@ -388,7 +388,7 @@ impl Saver {
 
     /// Saves if the position has moved since the last save, or `anyway`.
     fn save_if(&mut self, anyway: impl FnOnce(&Claim) -> bool) -> Result<()> {
-        let (place, acked) = Place::acked(&self.ledger);
+        let (place, acked) = Saved::acked(&self.ledger);
         let mut claim = self.shared.claim();
         // The name may be another worker's by now.
         if claim.guard.is_none() {

@@ -21,6 +21,7 @@ use crate::snapshot::progress::{Current, Progress, Range};
 
 use crate::gate::Gate;
 use crate::source::client::Deployment;
+use crate::source::fault::Fault;
 use crate::source::reply::Reply;
 use crate::source::scope::Scope;
 
@@ -40,7 +41,7 @@ pub(crate) enum Item {
         range: usize,
     },
     End,
-    Failed(DriverError),
+    Failed(Fault),
     /// The worker was asked to stop.
     Stopped,
     /// The reading task is gone without a word: it panicked.
@@ -74,7 +75,7 @@ impl Reading {
         });
         let task = deployment.runtime().spawn(async move {
             let read = reader.read(progress).await;
-            reader.send(read.map_or_else(Item::Failed, |()| Item::End));
+            reader.send(read.map_or_else(|error| Item::Failed(error.into()), |()| Item::End));
         });
         Self { items, slots, task }
     }

@@ -26,6 +26,7 @@ use crate::exit;
 use crate::fork::Origin;
 use crate::options::uri::Uri;
 use crate::source::failure;
+use crate::source::fault::Fault;
 use crate::source::reach::Reach;
 use crate::source::servers::{ServerFacts, Servers};
 use crate::source::unreachable::Unreachable;
@@ -362,7 +363,7 @@ impl Deployment {
         };
         let has_user = self.uri.parsed().credential.is_some();
         let is_hopeless = Unreachable::of(&error).is_some_and(|reason| reason.is_final);
-        if is_hopeless || has_user && failure::is_logged_out(&error) {
+        if is_hopeless || has_user && failure::is_logged_out(&Fault::from(&error)) {
             self.begin_anew(connected);
         }
         error
@@ -383,9 +384,9 @@ impl Deployment {
     }
 
     /// Why no server can be used now, if that is so.
-    pub(crate) fn trouble(&self) -> Option<DriverError> {
+    pub(crate) fn trouble(&self) -> Option<Fault> {
         let connected = self.connected();
-        connected.reach.trouble(connected.needs_primary()).map(Into::into)
+        connected.reach.trouble(connected.needs_primary()).map(|why| DriverError::from(why).into())
     }
 
     /// Does the work of one cursor until its server is lost, see [`Servers::while_there`].

@@ -17,8 +17,10 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, yield_now};
 
 use crate::bson::token::Token;
+use crate::clock::unix_time;
 use crate::gate::Gate;
 use crate::source::client::Deployment;
+use crate::source::fault::Fault;
 use crate::source::fragments::Fragments;
 use crate::source::heap::Heap;
 use crate::source::pace::{Advice, Came, Pace, Tuner};
@@ -49,16 +51,36 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    fn over(&mut self, reply: &Reply) {
+    /// At a place.
+    pub(crate) fn at(position: Position) -> Self {
+        Self {
+            before: position.clone(),
+            position,
+            invalidate: None,
+            replies: 0,
+            is_open: false,
+            has_events: false,
+            server: None,
+        }
+    }
+
+    /// Goes on over a reply with so many events, the token that comes after it, and that of the `invalidate` in which
+    /// it ends.
+    pub(crate) fn over(
+        &mut self,
+        events: usize,
+        token: Option<&Token>,
+        invalidate: Option<&Token>,
+    ) {
         self.replies += 1;
-        self.has_events |= !reply.spans.is_empty();
-        if let Some(token) = reply.token()
+        self.has_events |= events > 0;
+        if let Some(token) = token
             && !self.position.covers(token)
         {
             let after = Position::After(Token::clone(token));
             self.before = std::mem::replace(&mut self.position, after);
         }
-        self.invalidate = reply.invalidate_token().cloned();
+        self.invalidate = invalidate.cloned();
     }
 }
 
@@ -66,7 +88,7 @@ impl Progress {
 enum Item {
     /// A reply, and the number of its first event.
     Reply(Reply, u64),
-    Failed(DriverError),
+    Failed(Fault),
     /// The server has closed the cursor, and everything it had is delivered.
     Ended,
     /// As many events were read as were asked for.
@@ -85,7 +107,7 @@ pub(crate) struct Change {
 pub(crate) enum Next {
     /// A reply, and the number of its first event.
     Reply(Reply, u64),
-    Failed(DriverError),
+    Failed(Fault),
     Ended,
     /// As many events were read as were asked for.
     Enough,
@@ -143,15 +165,7 @@ impl Cursor {
     ) -> Self {
         let (sender, items) = bounded(SLOTS);
         let slots = Arc::new(Semaphore::new(SLOTS));
-        let progress = Arc::new(Mutex::new(Progress {
-            before: from.clone(),
-            position: from,
-            invalidate: None,
-            replies: 0,
-            is_open: false,
-            has_events: false,
-            server: None,
-        }));
+        let progress = Arc::new(Mutex::new(Progress::at(from)));
         let reader = Reader {
             deployment: Arc::clone(deployment),
             scope,
@@ -229,23 +243,11 @@ impl<O: Observer> Reader<O> {
         {
             deployment.close_cursor(server, namespace, *id);
         }
-        let last = last.unwrap_or_else(Item::Failed);
+        let last = last.unwrap_or_else(|error| Item::Failed(error.into()));
         if let Ok(slot) = self.slots.acquire().await {
             slot.forget();
             // Without the last item the worker learns that this task is gone, and fails.
-            let _ = self.send(last);
-        }
-    }
-
-    /// An error only where the channel is full. A slot is taken before each item, so that would be a bug; the
-    /// events of the item would be lost if nobody heard of it.
-    fn send(&self, item: Item) -> DriverResult<()> {
-        match self.sender.try_send(item) {
-            // The worker has gone.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(DriverError::custom(
-                "the reading task is further ahead than it may be; please report this bug",
-            )),
+            let _ = send(&self.sender, last);
         }
     }
 
@@ -276,7 +278,7 @@ impl<O: Observer> Reader<O> {
             let next = match answer {
                 Poll::Ready(next) => next,
                 Poll::Pending => {
-                    let in_history = self.progress().position.is_in_history();
+                    let in_history = self.progress().position.is_in_history(unix_time());
                     let next = poll_fn(|context| poll(&mut cursor, context));
                     match tuner.patience().filter(|_| in_history) {
                         None => next.await,
@@ -339,7 +341,7 @@ impl<O: Observer> Reader<O> {
                 }
                 // How long the opening reply takes says more of the opening than of the history.
                 let looks_back = self.scope.pace == Pace::One;
-                let age = looks_back.then(|| self.progress().position.age()).flatten();
+                let age = looks_back.then(|| self.progress().position.age(unix_time())).flatten();
                 let came = Came { events: came, bytes: size, took, age };
                 if !is_opening
                     && let Some(to) = tuner.came(&came)
@@ -358,13 +360,13 @@ impl<O: Observer> Reader<O> {
     /// Lets the observer see a reply, for which a slot was taken, and perhaps the worker: whether it does.
     fn deliver(&mut self, reply: Reply) -> DriverResult<bool> {
         let first = self.observer.read(&reply);
-        self.progress().over(&reply);
+        self.progress().over(reply.spans().len(), reply.token(), reply.invalidate_token());
         let Some(first) = first else { return Ok(false) };
         // Where this is the only slot that is taken, the worker waits.
         let is_awaited = self.slots.available_permits() + 1 == SLOTS;
         let left = if is_awaited { self.observer.take(reply, first) } else { Some(reply) };
         let Some(reply) = left else { return Ok(false) };
-        self.send(Item::Reply(reply, first))?;
+        send(&self.sender, Item::Reply(reply, first))?;
         Ok(true)
     }
 
@@ -398,4 +400,31 @@ async fn request(cursor: &mut RawBatchCursor) -> Answer {
         yield_now().await;
     }
     Poll::Pending
+}
+
+/// An error only where the channel is full. A slot is taken before each item, so that would be a bug; the
+/// events of the item would be lost if nobody heard of it.
+fn send(sender: &Sender<Item>, item: Item) -> DriverResult<()> {
+    match sender.try_send(item) {
+        // The worker has gone.
+        Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+        Err(TrySendError::Full(_)) => Err(DriverError::custom(
+            "the reading task is further ahead than it may be; please report this bug".to_owned(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_for_which_there_is_no_room_is_a_failure() {
+        let (sender, items) = bounded(1);
+        assert!(send(&sender, Item::Enough).is_ok());
+        let full = Fault::from(send(&sender, Item::Ended).expect_err("no room"));
+        assert!(full.text.contains("further ahead than it may be"), "{}", full.text);
+        drop(items);
+        assert!(send(&sender, Item::Ended).is_ok(), "nobody waits for it");
+    }
 }

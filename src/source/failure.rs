@@ -1,4 +1,4 @@
-//! What a failure of the driver means for a stream: go on, or end, and with which error.
+//! What a failure means for a stream: go on, or end, and with which error.
 //!
 //! The rules are those of the change streams specification ("Resumable Error"), with the terminal
 //! codes that servers are known to send; a code that is in no list ends the stream, because a stream
@@ -6,14 +6,12 @@
 
 use std::time::Duration;
 
-use bson::{DateTime, Timestamp};
-use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind};
-
 use crate::error::{Error, ErrorKind};
 use crate::options::uri::Uri;
 use crate::options::{OnOversized, Options};
+use crate::source::fault::{Fault, FaultKind};
 use crate::source::position::Position;
-use crate::source::unreachable::Unreachable;
+use bson::{DateTime, Timestamp};
 
 /// What the worker was doing when it failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,9 +25,6 @@ pub(crate) enum Phase {
     /// Documents were read.
     Snapshot,
 }
-
-/// The label by which servers since 4.4 say that a getMore's failure is resumable.
-const RESUMABLE_LABEL: &str = "ResumableChangeStreamError";
 
 /// Resumable codes of servers before 4.4, which set no label (change streams specification,
 /// "Resumable Error").
@@ -102,74 +97,72 @@ const UNKNOWN_OPTION: [i32; 3] = [40415, 40575, 2];
 pub(crate) const REFUSED_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether the stream may be opened again after this failure, from where it was.
-pub(crate) fn is_resumable(error: &DriverError, phase: Phase, wire_version: Option<i32>) -> bool {
-    match &*error.kind {
+pub(crate) fn is_resumable(fault: &Fault, phase: Phase, wire_version: Option<i32>) -> bool {
+    match &fault.kind {
         // Behind an address of a set that was there before, another may answer for a while.
-        _ if Unreachable::of(error).is_some_and(|reason| reason.is_final) => {
-            phase != Phase::Opening
-        }
-        DriverErrorKind::Io(_)
-        | DriverErrorKind::ConnectionPoolCleared { .. }
-        | DriverErrorKind::ServerSelection { .. }
-        | DriverErrorKind::DnsResolve { .. } => true,
+        FaultKind::Unreachable { is_final: true } => phase != Phase::Opening,
+        FaultKind::Unreachable { .. } | FaultKind::Network | FaultKind::ConnectionsGivenUp => true,
         // No login fails with a label.
-        DriverErrorKind::Authentication { .. } => {
-            wrapped(error).is_some_and(|cause| is_resumable(cause, Phase::Reopening, None))
+        FaultKind::Login(cause) => {
+            cause.as_ref().is_some_and(|cause| is_resumable(cause, Phase::Reopening, None))
         }
-        DriverErrorKind::Command(command)
-            if matches!(command.code, INTERRUPTED | KEY_NOT_FOUND | CAPPED_POSITION_LOST) =>
-        {
-            true
-        }
-        DriverErrorKind::Command(command) if phase == Phase::Streaming => {
-            let code = command.code;
+        FaultKind::Server => is_answer_resumable(fault, phase, wire_version),
+        FaultKind::Argument | FaultKind::Other => false,
+    }
+}
+
+fn is_answer_resumable(fault: &Fault, phase: Phase, wire_version: Option<i32>) -> bool {
+    let Some(answer) = &fault.answer else { return false };
+    let code = answer.code;
+    if matches!(code, INTERRUPTED | KEY_NOT_FOUND | CAPPED_POSITION_LOST) {
+        return true;
+    }
+    let is_gone = matches!(code, CURSOR_NOT_FOUND | CURSOR_KILLED);
+    match phase {
+        Phase::Streaming => {
+            let is_old = wire_version.is_some_and(|version| version < WIRE_VERSION_4_4);
             !is_terminal(code)
-                && (matches!(code, CURSOR_NOT_FOUND | CURSOR_KILLED)
+                && (is_gone
                     || SHUTTING_DOWN.contains(&code)
-                    || error.contains_label(RESUMABLE_LABEL)
-                    || (wire_version.is_some_and(|version| version < WIRE_VERSION_4_4)
-                        && RESUMABLE_CODES.contains(&code)))
+                    || answer.is_resumable
+                    || is_old && RESUMABLE_CODES.contains(&code))
         }
-        DriverErrorKind::Command(command) => {
-            RETRYABLE_READ_CODES.contains(&command.code)
-                || (phase == Phase::Snapshot
-                    && ([CURSOR_NOT_FOUND, CURSOR_KILLED, QUERY_PLAN_KILLED]
-                        .contains(&command.code)
-                        || command.message.contains(TIME_NOT_REACHED)))
+        Phase::Snapshot => {
+            RETRYABLE_READ_CODES.contains(&code)
+                || is_gone
+                || code == QUERY_PLAN_KILLED
+                || fault.says(TIME_NOT_REACHED)
         }
-        _ => false,
+        Phase::Opening | Phase::Reopening => RETRYABLE_READ_CODES.contains(&code),
     }
 }
 
 /// Whether the server refuses the user: the login, or what the user may do.
-pub(crate) fn is_refused(error: &DriverError) -> bool {
-    match &*error.kind {
-        DriverErrorKind::Authentication { .. } => {
-            wrapped(error).is_none_or(|cause| !is_resumable(cause, Phase::Reopening, None))
+pub(crate) fn is_refused(fault: &Fault) -> bool {
+    match &fault.kind {
+        FaultKind::Login(cause) => {
+            cause.as_ref().is_none_or(|cause| !is_resumable(cause, Phase::Reopening, None))
         }
-        DriverErrorKind::Command(command) => {
-            matches!(command.code, UNAUTHORIZED | AUTHENTICATION_FAILED)
-                || command.code == ATLAS_ERROR && command.message.contains("auth")
-        }
+        FaultKind::Server => match fault.code() {
+            Some(UNAUTHORIZED | AUTHENTICATION_FAILED) => true,
+            Some(ATLAS_ERROR) => fault.says("auth"),
+            _ => false,
+        },
         _ => false,
     }
 }
 
 /// Whether no server could be asked. That the driver has given up its connections, which it does after a login
 /// that failed, says nothing about that.
-pub(crate) fn is_unreachable(error: &DriverError) -> bool {
-    matches!(
-        &*error.kind,
-        DriverErrorKind::Io(_)
-            | DriverErrorKind::ServerSelection { .. }
-            | DriverErrorKind::DnsResolve { .. }
-    )
+pub(crate) fn is_unreachable(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Network | FaultKind::Unreachable { .. })
 }
 
 /// Whether the server treats the connection, which was logged in, as one that is not: its user was dropped.
-pub(crate) fn is_logged_out(error: &DriverError) -> bool {
-    matches!(&*error.kind, DriverErrorKind::Command(command)
-        if command.code == UNAUTHORIZED && command.message.contains("requires authentication"))
+pub(crate) fn is_logged_out(fault: &Fault) -> bool {
+    fault.kind == FaultKind::Server
+        && fault.code() == Some(UNAUTHORIZED)
+        && fault.says("requires authentication")
 }
 
 fn is_terminal(code: i32) -> bool {
@@ -177,18 +170,18 @@ fn is_terminal(code: i32) -> bool {
 }
 
 /// Whether the server has met an event that it cannot send.
-pub(crate) fn is_too_large(error: &DriverError) -> bool {
-    server_code(error).is_some_and(|code| EVENT_TOO_LARGE.contains(&code))
+pub(crate) fn is_too_large(fault: &Fault) -> bool {
+    fault.code().is_some_and(|code| EVENT_TOO_LARGE.contains(&code))
 }
 
 /// Whether the server does not know a stage of the pipeline.
-pub(crate) fn is_unknown_stage(error: &DriverError) -> bool {
-    server_code(error) == Some(UNKNOWN_STAGE)
+pub(crate) fn is_unknown_stage(fault: &Fault) -> bool {
+    fault.code() == Some(UNKNOWN_STAGE)
 }
 
 /// Whether the stream's tokens cannot name the parts of an event. A stream that begins at a time has others.
-pub(crate) fn is_token_without_parts(error: &DriverError) -> bool {
-    server_code(error) == Some(TOKEN_WITHOUT_PARTS)
+pub(crate) fn is_token_without_parts(fault: &Fault) -> bool {
+    fault.code() == Some(TOKEN_WITHOUT_PARTS)
 }
 
 /// Whether the server has not found the event of a resume token.
@@ -196,26 +189,47 @@ pub(crate) fn is_token_without_parts(error: &DriverError) -> bool {
 /// That may mean that the event does not pass the stages of the stream: because a lookup finds another document
 /// than before, because an image has expired, because the options are others. Or it is split otherwise than
 /// before, or no longer, or only now: each part has a token of its own. The history may be complete.
-pub(crate) fn is_token_not_found(error: &DriverError) -> bool {
-    let DriverErrorKind::Command(command) = &*error.kind else { return false };
-    matches!(command.code, CHANGE_STREAM_FATAL | INVALID_TOKEN)
-        && !command.message.contains(ID_WAS_CHANGED)
+pub(crate) fn is_token_not_found(fault: &Fault) -> bool {
+    fault.kind == FaultKind::Server
+        && matches!(fault.code(), Some(CHANGE_STREAM_FATAL | INVALID_TOKEN))
+        && !fault.says(ID_WAS_CHANGED)
+}
+
+/// The kind of the library's error for a failure.
+pub(crate) fn kind(fault: &Fault) -> ErrorKind {
+    kind_and_advice(cause(fault)).0
 }
 
 /// The library's error for a failure of the driver.
 ///
 /// `from` is where the stream was to go on, if that is known.
-pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Timestamp>) -> Error {
-    let error = cause(error);
-    let code = server_code(error).unwrap_or(0);
-    let (kind, advice) = match &*error.kind {
-        DriverErrorKind::Authentication { .. } => {
-            (ErrorKind::Auth, "; check the user, the password and authSource")
-        }
-        DriverErrorKind::Command(command) => match code {
-            AUTHENTICATION_FAILED => {
-                (ErrorKind::Auth, "; check the user, the password and authSource")
-            }
+pub(crate) fn error(fault: &Fault, uri: &Uri, what: &str, from: Option<Timestamp>) -> Error {
+    let fault = cause(fault);
+    let code = fault.code().unwrap_or(0);
+    let (kind, advice) = kind_and_advice(fault);
+    let mut text = format!("cannot {what} on {}: {}{advice}", uri.shown(), fault.text);
+    if let (ErrorKind::HistoryLost, Some(Timestamp { time: seconds, .. })) = (kind, from) {
+        let time = DateTime::from_millis(i64::from(seconds) * 1000);
+        let time = time.try_to_rfc3339_string().unwrap_or_default();
+        text.push_str(&format!("; it was to go on from {time}, unix time {seconds}"));
+    }
+    let result = Error::new(kind, text).with_server_code(code);
+    let is_final = fault.kind == FaultKind::Unreachable { is_final: true };
+    if !is_final && is_resumable(fault, Phase::Reopening, None) {
+        result.retriable()
+    } else {
+        result
+    }
+}
+
+/// What kind of error a failure is, and what to do about it.
+fn kind_and_advice(fault: &Fault) -> (ErrorKind, &'static str) {
+    const CHECK_USER: &str = "; check the user, the password and authSource";
+    let code = fault.code().unwrap_or(0);
+    match &fault.kind {
+        FaultKind::Login(_) => (ErrorKind::Auth, CHECK_USER),
+        FaultKind::Server => match code {
+            AUTHENTICATION_FAILED => (ErrorKind::Auth, CHECK_USER),
             UNAUTHORIZED => (
                 ErrorKind::Auth,
                 "; the user needs the actions find and changeStream on what is watched",
@@ -235,7 +249,7 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
                  instead of required",
             ),
             // It has the code of a lost history, or one of its own on older servers.
-            _ if command.message.contains(ID_WAS_CHANGED) => (
+            _ if fault.says(ID_WAS_CHANGED) => (
                 ErrorKind::Server,
                 "; a stage of the option pipeline removes or changes the event's _id, which is its \
                  resume token: keep it",
@@ -247,32 +261,14 @@ pub(crate) fn error(error: &DriverError, uri: &Uri, what: &str, from: Option<Tim
             _ => (ErrorKind::Server, ""),
         },
         // It says itself what to do.
-        _ if Unreachable::of(error).is_some() => (ErrorKind::Connect, ""),
-        DriverErrorKind::Io(_)
-        | DriverErrorKind::ConnectionPoolCleared { .. }
-        | DriverErrorKind::ServerSelection { .. }
-        | DriverErrorKind::DnsResolve { .. } => (
+        FaultKind::Unreachable { .. } => (ErrorKind::Connect, ""),
+        FaultKind::Network | FaultKind::ConnectionsGivenUp => (
             ErrorKind::Connect,
             "; check that the servers run and can be reached from here, and the URI's host names, \
              TLS options and replicaSet",
         ),
-        DriverErrorKind::InvalidArgument { .. } | DriverErrorKind::InvalidTlsConfig { .. } => {
-            (ErrorKind::Argument, "")
-        }
-        _ => (ErrorKind::Server, ""),
-    };
-    let mut text = format!("cannot {what} on {}: {}{advice}", uri.shown(), text_of(error));
-    if let (ErrorKind::HistoryLost, Some(Timestamp { time: seconds, .. })) = (kind, from) {
-        let time = DateTime::from_millis(i64::from(seconds) * 1000);
-        let time = time.try_to_rfc3339_string().unwrap_or_default();
-        text.push_str(&format!("; it was to go on from {time}, unix time {seconds}"));
-    }
-    let result = Error::new(kind, text).with_server_code(code);
-    let is_final = Unreachable::of(error).is_some_and(|reason| reason.is_final);
-    if !is_final && is_resumable(error, Phase::Reopening, None) {
-        result.retriable()
-    } else {
-        result
+        FaultKind::Argument => (ErrorKind::Argument, ""),
+        FaultKind::Other => (ErrorKind::Server, ""),
     }
 }
 
@@ -296,8 +292,8 @@ pub(crate) fn oversized_advice(policy: OnOversized) -> &'static str {
 }
 
 /// Which option to look at where the server does not take a resume token.
-pub(crate) fn token_advice(error: &DriverError, from: &Position) -> Option<&'static str> {
-    let code = server_code(error).filter(|code| BAD_TOKEN.contains(code))?;
+pub(crate) fn token_advice(fault: &Fault, from: &Position) -> Option<&'static str> {
+    let code = fault.code().filter(|code| BAD_TOKEN.contains(code))?;
     match from {
         Position::Start(Some(("resumeAfter", _))) if code == INVALIDATE_TOKEN => Some(
             "; the option resume_after has the token of an invalidate: give it to start_after instead",
@@ -314,74 +310,27 @@ pub(crate) fn token_advice(error: &DriverError, from: &Position) -> Option<&'sta
 
 /// What to do about a server that is too old for an option.
 pub(crate) fn missing_feature(
-    error: &DriverError,
+    fault: &Fault,
     options: &Options,
     wire_version: Option<i32>,
 ) -> Option<String> {
     let is_old = wire_version.is_some_and(|version| version < WIRE_VERSION_6_0);
-    let is_unknown = server_code(error).is_some_and(|code| UNKNOWN_OPTION.contains(&code));
+    let is_unknown = fault.code().is_some_and(|code| UNKNOWN_OPTION.contains(&code));
     let names = options.new_in_6_0();
     (is_old && is_unknown && !names.is_empty()).then(|| {
         format!("; this server is too old: MongoDB 6.0 or later is needed for {}", names.join(", "))
     })
 }
 
-/// The server's code, also where the driver has wrapped it (an authentication failure, say).
-fn server_code(error: &DriverError) -> Option<i32> {
-    if let DriverErrorKind::Command(command) = &*error.kind {
-        return Some(command.code);
-    }
-    wrapped(error).and_then(server_code)
-}
-
 /// What has ended a login if it was not the user, else the failure itself.
-fn cause(error: &DriverError) -> &DriverError {
-    match &*error.kind {
-        DriverErrorKind::Authentication { .. } if !is_refused(error) => {
-            wrapped(error).unwrap_or(error)
-        }
-        _ => error,
+fn cause(fault: &Fault) -> &Fault {
+    match &fault.kind {
+        FaultKind::Login(Some(cause)) if !is_refused(fault) => cause,
+        _ => fault,
     }
 }
 
-/// The failure of which the driver has made this one. Whatever ends a login is an authentication failure to it.
-fn wrapped(error: &DriverError) -> Option<&DriverError> {
-    let source = std::error::Error::source(error)?;
-    let boxed = || source.downcast_ref::<Box<DriverError>>().map(|error| &**error);
-    source.downcast_ref::<DriverError>().or_else(boxed)
-}
-
-/// The driver's text without its debugging details.
-pub(crate) fn text_of(error: &DriverError) -> String {
-    match &*cause(error).kind {
-        DriverErrorKind::Command(command) if command.code_name.is_empty() => {
-            format!("{} (code {})", command.message, command.code)
-        }
-        DriverErrorKind::Command(command) => {
-            format!("{} (code {}, {})", command.message, command.code, command.code_name)
-        }
-        DriverErrorKind::InvalidArgument { message, .. } => message.clone(),
-        // Of ours.
-        DriverErrorKind::Custom(_) => match error.get_custom::<String>() {
-            Some(text) => text.clone(),
-            None => "an unknown failure".to_owned(),
-        },
-        DriverErrorKind::Io(inner) => match inner.get_ref() {
-            Some(reason) => reason.to_string(),
-            None => format!("I/O error: {inner}"),
-        },
-        // Without the dump of the other failure.
-        DriverErrorKind::ConnectionPoolCleared { message, .. } => {
-            let text = message.split(" because another operation failed").next();
-            let text = text.and_then(|text| text.strip_prefix("Connection pool for "));
-            match text.and_then(|text| text.strip_suffix(" cleared")) {
-                Some(server) => {
-                    format!("the connections to {server} were given up, since another one failed")
-                }
-                None => "the connections were given up, since another one failed".to_owned(),
-            }
-        }
-        DriverErrorKind::ServerSelection { .. } => "no server can be used".to_owned(),
-        kind => kind.to_string(),
-    }
+/// What happened, for people.
+pub(crate) fn text_of(fault: &Fault) -> &str {
+    &cause(fault).text
 }

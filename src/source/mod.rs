@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod cursor;
 pub(crate) mod failure;
+pub(crate) mod fault;
 pub(crate) mod fragments;
 pub(crate) mod heap;
 pub(crate) mod namespaces;

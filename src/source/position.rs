@@ -1,7 +1,7 @@
 //! Where a stream begins, or goes on.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
 
@@ -64,14 +64,14 @@ impl Position {
         matches!(self, Position::Start(Some((_, Bson::Timestamp(_)))))
     }
 
-    /// How long ago it was, by the clock of this machine; `None` for one without a time.
-    pub(crate) fn age(&self) -> Option<Duration> {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(self.time()?.time.into());
-        Some(SystemTime::now().duration_since(time).unwrap_or_default())
+    /// How long ago it was at this unix time; `None` for one without a time.
+    pub(crate) fn age(&self, now: Duration) -> Option<Duration> {
+        Some(now.saturating_sub(Duration::from_secs(self.time()?.time.into())))
     }
 
-    pub(crate) fn is_in_history(&self) -> bool {
-        self.age().is_some_and(|age| age > Pace::HISTORY)
+    /// Whether it lies so far back that events may be far apart.
+    pub(crate) fn is_in_history(&self, now: Duration) -> bool {
+        self.age(now).is_some_and(|age| age > Pace::HISTORY)
     }
 
     /// The same place for a server that does not find the event of its token, if there is a way to it.
@@ -140,5 +140,22 @@ impl Position {
         Some(
             doc! { "$match": { "$or": [{ "clusterTime": { "$gt": time } }, { "$expr": is_behind }] } },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_a_failure_and_no_start_from_now() {
+        for damaged in [&[][..], &[5, 0, 0], b"\x10\0\0\0\x02_data\0\xFF\0\0\0\0"] {
+            let token = Token::from(damaged);
+            assert!(Position::After(Token::clone(&token)).field().is_err(), "{damaged:?}");
+            assert!(Position::Past(token).field().is_err(), "{damaged:?}");
+        }
+        let sound = Token::from(doc! { "_data": "82" }.to_vec().expect("BSON"));
+        let field = Position::After(sound).field().expect("a field").expect("no start from now");
+        assert_eq!(field, ("startAfter", doc! { "_data": "82" }.into()));
     }
 }

@@ -12,7 +12,7 @@ use mongodb::event::sdam::{SdamEvent, TopologyDescription};
 use mongodb::options::{ClientOptions, Tls};
 use tokio::sync::watch;
 
-use crate::source::failure;
+use crate::source::fault::Fault;
 use crate::source::unreachable::Unreachable;
 
 /// What is known of the servers of one client.
@@ -294,7 +294,7 @@ impl Failure {
                 _ if error.to_string().contains("failed to lookup address") => Failure::Unresolved,
                 _ => Failure::Other(error.to_string()),
             },
-            _ => Failure::Other(failure::text_of(error)),
+            _ => Failure::Other(Fault::from(error).text),
         }
     }
 }

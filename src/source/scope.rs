@@ -14,6 +14,7 @@ use crate::options::{OnOversized, Options, pipeline};
 use crate::source::client::Deployment;
 use crate::source::failure;
 use crate::source::failure::{WIRE_VERSION_4_4, WIRE_VERSION_6_0};
+use crate::source::fault::Fault;
 use crate::source::namespaces::Namespaces;
 use crate::source::pace::{Advice, Pace};
 use crate::source::poll::poll;
@@ -205,7 +206,7 @@ impl Scope {
             deployment.newest_wire_version().is_none_or(|version| version >= WIRE_VERSION_6_0);
         if self.split && may_split {
             match self.open_with(deployment, from, true).await {
-                Err(error) if failure::is_unknown_stage(&error) => {}
+                Err(error) if failure::is_unknown_stage(&Fault::from(&error)) => {}
                 opened => return opened.map(|cursor| (cursor, true)),
             }
         }
@@ -252,7 +253,7 @@ impl Scope {
         for _ in 0..2 {
             match poll_fn(|context| poll(&mut cursor, context)).await {
                 // It is there, whatever its size.
-                Some(Err(error)) if failure::is_too_large(&error) => break,
+                Some(Err(error)) if failure::is_too_large(&Fault::from(&error)) => break,
                 Some(batch) => drop(batch?),
                 None => break,
             }

@@ -1,0 +1,37 @@
+//! What time it is. Decisions take it as a value, so that a test can choose it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// The time at which something is decided.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Now {
+    /// For how long the worker has been running. Never goes back.
+    pub(crate) running: Duration,
+    /// The unix time, by the clock of this machine.
+    pub(crate) unix: Duration,
+}
+
+/// A worker's clock.
+pub(crate) struct Clock {
+    began: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { began: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now { running: self.began.elapsed(), unix: unix_time() }
+    }
+
+    /// When the worker has been running for so long.
+    pub(crate) fn at(&self, running: Duration) -> Instant {
+        self.began + running
+    }
+}
+
+/// The unix time, by the clock of this machine.
+pub(crate) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}

@@ -25,8 +25,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::in_use`] if another worker uses the name; the start then fails with
-    /// [`ErrorKind::InUse`]. Any other error means that the store cannot be used; the start fails with
-    /// [`ErrorKind::Checkpoint`].
+    /// [`ErrorKind::InUse`](crate::ErrorKind::InUse). Any other error means that the store cannot be used; the start
+    /// fails with [`ErrorKind::Checkpoint`](crate::ErrorKind::Checkpoint).
     fn claim(&self, name: &str) -> Result<Box<dyn Any + Send>, StoreError>;
 
     /// The text that was saved last under the name, `None` if there is none.

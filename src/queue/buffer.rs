@@ -61,8 +61,8 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// A worker failed: [`Error::worker`] names it, each failure is given to one consumer once, and
-    /// receiving may go on. Or the caller's own mistake (no worker named): it will not get better.
+    /// A worker failed: [`Error::worker`](crate::Error::worker) names it, each failure is given to one consumer
+    /// once, and receiving may go on. Or the caller's own mistake (no worker named): it will not get better.
     pub fn recv(&self) -> Result<Option<Message>> {
         Ok(self.queue().take(1, Wait::ForEver)?.map(one).some())
     }
@@ -123,7 +123,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Forked`] in a child of the process that made the buffer.
+    /// [`ErrorKind::Forked`](crate::ErrorKind::Forked) in a child of the process that made the buffer.
     pub fn stats(&self) -> Result<BufferStats> {
         self.queue().stats()
     }

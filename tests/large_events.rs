@@ -367,6 +367,23 @@ fn a_message_stands_where_an_event_was_left_out() {
 }
 
 #[test]
+fn a_new_stream_whose_first_event_is_left_out_saves_its_place_first() {
+    let (place, start) = place_with_inserts(ground::shared(), 2, &[0]);
+    let file = std::env::temp_dir().join(format!("{}.token", place.database.name()));
+    let watch = place.watch_twice(OnOversized::Skip).start_at(start);
+    let buffer = Buffer::new(10);
+    let watch = watch.option("checkpoint_file", &file.to_string_lossy());
+    let worker = watch.spawn(&buffer).unwrap();
+    let first = support::next(&buffer);
+    assert_eq!((id(&first), first.operation()), (0, "oversized"));
+    assert!(file.exists(), "it is saved before the first message");
+    assert!(worker.resume_token().is_some());
+    worker.stop();
+    worker.join_timeout(support::DEADLINE).unwrap();
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn events_around_those_left_out_come_once_and_in_order() {
     let large = [0, 2, 3, 9];
     let (place, start) = place_with_inserts(ground::shared(), 12, &large);

@@ -6,6 +6,7 @@
 pub(crate) mod acks;
 mod bits;
 pub(crate) mod collection;
+pub(crate) mod due;
 pub(crate) mod file;
 pub(crate) mod identity;
 mod kept;

@@ -15,10 +15,12 @@ use crossbeam_channel::{
     Receiver, RecvTimeoutError, Select, Sender, after, bounded, select, unbounded,
 };
 
+use crate::checkpoint::due::Due;
 use crate::checkpoint::identity::{Identity, Saved};
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::store_error::StoreError;
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Gate;
 use crate::log;
@@ -110,12 +112,10 @@ impl Checkpointer {
         let saver = Saver {
             store,
             identity,
-            interval,
             ledger: Arc::clone(ledger),
             shared: Arc::clone(&shared),
-            last: Instant::now(),
-            acked: 0,
-            ticked: Instant::now(),
+            clock: Clock::start(),
+            due: Due::new(interval),
             told: None,
         };
         let builder = std::thread::Builder::new().name("mongostream-save".to_owned());
@@ -260,29 +260,19 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
 struct Saver {
     store: Arc<dyn CheckpointStore>,
     identity: Identity,
-    interval: Duration,
     ledger: Arc<Ledger>,
     shared: Arc<Shared>,
-    /// When it saved last, and how many events were acknowledged then.
-    last: Instant,
-    acked: u64,
-    /// When it last looked whether the time for a save had come.
-    ticked: Instant,
+    clock: Clock,
+    due: Due,
     /// The failure that the log was told last, until a save succeeds: a full disk is one line, not one
     /// a second.
     told: Option<String>,
 }
 
 impl Saver {
-    /// A position that moved without an acknowledgement is saved this many times less often: where the
-    /// store is a collection of the watched deployment, each save moves it again.
-    const IDLE_FACTOR: u32 = 10;
-    /// So many acknowledged documents of a snapshot are saved without waiting for the time: however fast
-    /// they are read, a crash repeats less than a range.
-    const SNAPSHOT_STEP: u64 = 25_000;
-
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
+            let patience = self.due.patience(self.ledger.snapshot().is_underway());
             select! {
                 recv(requests) -> request => match request {
                     Ok(Request::Load(reply)) => drop(reply.send(self.load())),
@@ -290,7 +280,7 @@ impl Saver {
                     Ok(Request::SaveLast(reply)) => drop(reply.send(self.save_last())),
                     Err(_) => break,
                 },
-                default(self.patience()) => self.tick(),
+                default(patience) => self.tick(),
             }
         }
         // Worker and handle are gone; only the log is left to be told.
@@ -326,30 +316,12 @@ impl Saver {
         Ok(place)
     }
 
-    /// How long nothing may be asked of it before it looks for what is to be saved.
-    fn patience(&self) -> Duration {
-        const IN_A_SNAPSHOT: Duration = Duration::from_millis(50);
-        if self.ledger.snapshot().is_underway() {
-            self.interval.min(IN_A_SNAPSHOT)
-        } else {
-            self.interval
-        }
-    }
-
     fn tick(&mut self) {
         let acked = self.ledger.acks().acked();
-        if self.ticked.elapsed() < self.interval {
-            if acked.saturating_sub(self.acked) < Self::SNAPSHOT_STEP {
-                return;
-            }
-        } else {
-            self.ticked = Instant::now();
+        if self.due.is_due(acked, self.clock.now().running) {
+            let saved = self.save();
+            self.tell(&saved);
         }
-        if acked == self.acked && self.last.elapsed() < self.interval * Self::IDLE_FACTOR {
-            return;
-        }
-        let saved = self.save();
-        self.tell(&saved);
     }
 
     /// A failure is one line, until it is another one or a save succeeds.
@@ -408,7 +380,7 @@ impl Saver {
                 meter.checkpoint_failed(failed.clone().of_worker(self.ledger.name.as_str()));
                 failed
             })?;
-            (self.last, self.acked) = (Instant::now(), acked);
+            self.due.is_saved(acked, self.clock.now().running);
             self.shared.saved_acks.store(acked, Ordering::Relaxed);
             if let Some(remark) = guarded(|| Ok(self.store.remark(name))).ok().flatten() {
                 log::line!(LogLevel::Warn, self.ledger.name.as_str(), "{what}: {remark}");

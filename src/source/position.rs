@@ -99,6 +99,14 @@ impl Position {
         }
     }
 
+    /// A token that the server sends, or this place if the token lies before it.
+    pub(crate) fn no_earlier(&self, token: Token) -> Token {
+        match self {
+            Position::Past(at) if self.covers(&token) => Token::clone(at),
+            _ => token,
+        }
+    }
+
     pub(crate) fn field(&self) -> Result<Option<(&'static str, Bson)>, String> {
         match self {
             Position::Start(field) => Ok(field.clone()),

@@ -52,11 +52,7 @@ impl Reply {
 
     /// The server places the replies of a stream that begins at a time before the place that is meant.
     pub(crate) fn begin_at(&mut self, from: &Position) {
-        if let (Position::Past(at), Some(token)) = (from, &self.token)
-            && from.covers(token)
-        {
-            self.token = Some(Token::clone(at));
-        }
+        self.token = self.token.take().map(|token| from.no_earlier(token));
     }
 
     /// Copies of the events that gave a collection another name. Those that nobody asked for are left out.

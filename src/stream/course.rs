@@ -78,6 +78,8 @@ pub(crate) struct Course {
     /// To be told with the next cursor.
     lost: Option<Lost>,
     trouble: Trouble,
+    /// Since when the store of the checkpoint has failed.
+    store_failed: Option<Duration>,
     /// How the next cursor reads; where it is not said its position decides.
     pace: Option<Pace>,
     /// How long its replies may take in the history, if they are full.
@@ -110,6 +112,7 @@ impl Course {
             has_snapshot: false,
             lost: None,
             trouble: Trouble::new(now.running, seed),
+            store_failed: None,
             pace: None,
             patience: None,
             waste: Waste::default(),
@@ -137,6 +140,7 @@ impl Course {
 
     /// The first step, once it is known what the checkpoint says.
     pub(crate) fn begin(&mut self, saved: Option<&Saved>, now: Now) -> Step {
+        self.store_failed = None;
         match saved {
             Some(saved) => {
                 self.ran_before = true;
@@ -156,9 +160,11 @@ impl Course {
     }
 
     /// How long to wait before the store of the checkpoint is asked again, and how to tell. `None` if it is not worth
-    /// it: the failure is for good, or has lasted for as long as a stream waits for its deployment at the start.
+    /// it: the failure is for good, or has lasted for as long as a stream waits for its deployment at the start. The time
+    /// in which the deployment was away does not count.
     pub(crate) fn store_failed(&mut self, error: &Error, now: Now) -> Option<(LogLevel, Duration)> {
-        let in_time = self.trouble.lasts_less_than(Some(self.rules.opening), now.running);
+        let since = *self.store_failed.get_or_insert(now.running);
+        let in_time = now.running.saturating_sub(since) < self.rules.opening;
         let goes_on = error.is_retriable() && in_time;
         goes_on.then(|| (self.trouble.level(), self.trouble.backoff.next()))
     }
@@ -179,6 +185,7 @@ impl Course {
     /// From now on every change will be delivered.
     pub(crate) fn is_open(&mut self) {
         self.is_ready = true;
+        self.store_failed = None;
     }
 
     /// A part of a snapshot was read.

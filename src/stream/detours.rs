@@ -14,6 +14,7 @@ use crate::source::pace::Pace;
 use crate::source::position::Position;
 use crate::source::reply::Reply;
 use crate::source::scope::Scope;
+use crate::stream::course::Course;
 use crate::stream::step::Happened;
 use crate::stream::{Stream, notices};
 
@@ -127,7 +128,20 @@ impl Stream {
     }
 
     /// Puts a message in the place of an event that is too large.
-    pub(super) fn tell_of_oversized(&self, fault: &Fault, outline: &[u8]) -> Happened {
+    pub(super) fn tell_of_oversized(
+        &self,
+        fault: &Fault,
+        outline: &[u8],
+        from: &Position,
+        course: &mut Course,
+    ) -> Happened {
+        // It may be the first message of a stream: the place before it has to be known, and saved.
+        if let Some(token) = from.token() {
+            self.ledger.acks().place(token);
+        }
+        if let Err(happened) = self.is_open(course) {
+            return happened;
+        }
         let failure = failure::error(fault, self.deployment.uri(), "send an event", None)
             .with_advice(failure::oversized_advice(self.options.on_oversized));
         self.ledger.meter.troubled(failure.of_worker(self.name()));

@@ -98,7 +98,9 @@ impl Stream {
                 Step::FindInvalidate(from) => self.find_invalidate(from),
                 Step::FindOutline(from) => self.find_outline(from, &mut outline),
                 Step::Confirm(from, token) => self.confirm(from, &token),
-                Step::TellOversized(fault) => self.tell_of_oversized(&fault, &outline),
+                Step::TellOversized { said, from } => {
+                    self.tell_of_oversized(&said, &outline, &from, &mut course)
+                }
                 Step::Wait(wait) => self.wait(wait, &course),
                 Step::End(ending) => return self.end(ending, &course),
             };

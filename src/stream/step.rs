@@ -72,7 +72,12 @@ pub(crate) enum Step {
     /// Ask whether the event of this token is really too large to be sent.
     Confirm(Position, Token),
     /// Put a message in the place of the event that was looked at.
-    TellOversized(Fault),
+    TellOversized {
+        /// What the server said of it.
+        said: Fault,
+        /// The place before it, which the server has accepted.
+        from: Position,
+    },
     /// Wait, and go on.
     Wait(Wait),
     End(Ending),

@@ -43,7 +43,7 @@ impl Course {
             }
             (Some(token), Happened::TooLarge(said)) => {
                 let passing = Doing::PassingOver(fault, phase, Some(token));
-                self.doing(passing, Step::TellOversized(said))
+                self.doing(passing, Step::TellOversized { said, from })
             }
             (Some(token), Happened::Done) => {
                 let why = "an event that is too large was left out";

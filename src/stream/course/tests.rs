@@ -142,7 +142,7 @@ impl Ride {
             Step::FindInvalidate(from) => format!("find the invalidate {}", place(from)),
             Step::FindOutline(from) => format!("find the outline {}", place(from)),
             Step::Confirm(from, token) => format!("confirm {} {}", number(token), place(from)),
-            Step::TellOversized(_) => "tell".to_owned(),
+            Step::TellOversized { from, .. } => format!("tell {}", place(from)),
             Step::Wait(wait) => format!("wait: {}", why(&wait.why)),
             Step::End(ending) => match ending {
                 Ending::Stopped => "stopped".to_owned(),
@@ -506,7 +506,7 @@ fn an_event_that_is_too_large_is_left_out_once_it_is_known_to_be_that_one() {
     let mut ride = Ride::open(&[("on_oversized", "skip")]);
     assert_eq!(ride.refused(server(TOO_LARGE)), "find the outline past 1");
     assert_eq!(ride.next(Happened::Token(recent(2))), "confirm 2 past 1");
-    assert_eq!(ride.next(Happened::TooLarge(server(TOO_LARGE))), "tell");
+    assert_eq!(ride.next(Happened::TooLarge(server(TOO_LARGE))), "tell after 1");
     assert_eq!(ride.next(Happened::Done), "follow after 2, full");
     // Another one is the next by now.
     assert_eq!(ride.refused(server(TOO_LARGE)), "find the outline past 2");
@@ -591,11 +591,21 @@ fn a_store_that_fails_is_asked_for_as_long_as_a_server_is_looked_for() {
     let mut ride = Ride::new(&[]);
     assert!(ride.course.store_failed(&failure, ride.now).is_none(), "it is for good");
     let failure = failure.retriable();
-    ride.pass(OPENING - Duration::from_millis(1));
+    let mut ride = Ride::new(&[]);
     let (level, _) = ride.course.store_failed(&failure, ride.now).expect("a wait");
     assert_eq!(level, LogLevel::Warn);
+    ride.pass(OPENING - Duration::from_millis(1));
+    assert!(ride.course.store_failed(&failure, ride.now).is_some());
     ride.pass(Duration::from_millis(1));
     assert!(ride.course.store_failed(&failure, ride.now).is_none());
+    // However long the deployment was away: that is not the store's time, and each of its failures has its own.
+    let mut ride = Ride::new(&[]);
+    ride.begin(None);
+    ride.pass(OPENING);
+    assert!(ride.course.store_failed(&failure, ride.now).is_some());
+    ride.course.is_open();
+    ride.pass(OPENING);
+    assert!(ride.course.store_failed(&failure, ride.now).is_some());
 }
 
 #[test]

@@ -85,6 +85,10 @@ pub mod json;
 mod log;
 mod options;
 mod queue;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+#[path = "../tests/simulation/world/mod.rs"]
+pub mod simulation;
 #[doc(hidden)]
 pub mod skin;
 mod snapshot;

@@ -1,0 +1,12 @@
+//! A simulated world around the decisions of a worker: a deployment, consumers, a store for checkpoints, and faults.
+//!
+//! The decisions are the library's own: the course, the acks, the marks of a snapshot, when a checkpoint is due and what it
+//! says, what a failure means, the order of tokens. The world around them is a model, and so is the thread that does what
+//! the course says. One seed is one run.
+
+mod life;
+mod oplog;
+mod plan;
+mod snapshot;
+
+pub use self::plan::{Report, describe, run};

@@ -90,7 +90,7 @@ fn every_file_of_the_c_skin_is_in_the_header() {
     let mut files: Vec<_> = std::fs::read_dir(root().join("capi/src"))
         .unwrap()
         .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
-        .filter(|name| name != "lib" && name != "boundary")
+        .filter(|name| !["lib", "boundary", "calls"].contains(&name.as_str()))
         .collect();
     let mut sources = SOURCES.map(str::to_owned).to_vec();
     files.sort();

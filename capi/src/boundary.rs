@@ -6,41 +6,9 @@ use std::ptr::{self, NonNull};
 
 use library::{Error, ErrorKind, Result, skin};
 
-use crate::error::ms_error;
-use crate::status::{ms_status, status_of};
-
 /// Runs a call that cannot fail in words; `otherwise` is for a panic.
 pub(crate) fn plain<T>(otherwise: T, call: impl FnOnce() -> T) -> T {
     std::panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or(otherwise)
-}
-
-/// Runs a call that answers with a status.
-pub(crate) fn status(
-    error: *mut *mut ms_error,
-    call: impl FnOnce() -> Result<ms_status>,
-) -> ms_status {
-    fallible(error, call).unwrap_or_else(|failed| failed)
-}
-
-/// Runs a call that answers with a pointer, NULL if it fails.
-pub(crate) fn pointer<T>(
-    error: *mut *mut ms_error,
-    call: impl FnOnce() -> Result<*mut T>,
-) -> *mut T {
-    fallible(error, call).unwrap_or(ptr::null_mut())
-}
-
-fn fallible<T>(
-    error: *mut *mut ms_error,
-    call: impl FnOnce() -> Result<T>,
-) -> Result<T, ms_status> {
-    caught(call).map_err(|failure| {
-        let status = status_of(failure.kind());
-        if let Err(failure) = report(error, failure) {
-            plain((), || skin::unheard(&failure));
-        }
-        status
-    })
 }
 
 /// Runs a call; a panic is an error like others.
@@ -50,14 +18,6 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
             "a call into mongostream panicked; this is a bug in mongostream, please report it";
         Err(skin::error(ErrorKind::Panic, text, false))
     })
-}
-
-/// Gives an error to C; back again if C has no place for it.
-pub(crate) fn report(error: *mut *mut ms_error, failure: Error) -> Result<(), Error> {
-    // SAFETY: `error` is NULL or points to a place for a pointer, by the rules of the C API.
-    let Some(place) = (unsafe { Place::new(error) }) else { return Err(failure) };
-    place.put(plain(ptr::null_mut(), || give(ms_error::new(failure))));
-    Ok(())
 }
 
 /// Hands an object over to C.

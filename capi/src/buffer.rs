@@ -9,9 +9,8 @@ use library::skin::{self, Wait};
 use library::{Buffer, Received, shutdown};
 
 use crate::batch::ms_batch;
-use crate::boundary::{
-    Place, argument, borrow, free, give, give_text, on_exit, plain, pointer, required, status,
-};
+use crate::boundary::{Place, argument, borrow, free, give, give_text, on_exit, plain, required};
+use crate::calls::{pointer, status};
 use crate::error::ms_error;
 use crate::message::ms_message;
 use crate::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};

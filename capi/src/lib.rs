@@ -9,6 +9,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 mod boundary;
+mod calls;
 
 pub mod version;
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use library::skin::{self, Callback, LogLevel};
 
-use crate::boundary::{argument, status};
+use crate::boundary::argument;
+use crate::calls::status;
 use crate::status::{MS_OK, ms_status};
 
 /// How much a line of the log matters.

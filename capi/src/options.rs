@@ -5,7 +5,8 @@ use std::ptr;
 
 use library::Options;
 
-use crate::boundary::{free, give, plain, required_mut, required_text, status};
+use crate::boundary::{free, give, plain, required_mut, required_text};
+use crate::calls::status;
 use crate::error::ms_error;
 use crate::status::{MS_OK, ms_status};
 

@@ -6,9 +6,10 @@ use std::ptr;
 use library::{Result, Waited, Worker, skin};
 
 use crate::boundary::{
-    borrow, caught, free, give, give_text, plain, report, required, required_text, status, text,
+    borrow, caught, free, give, give_text, plain, required, required_text, text,
 };
 use crate::buffer::{ms_buffer, wait_of};
+use crate::calls::{report, status};
 use crate::error::ms_error;
 use crate::options::ms_options;
 use crate::status::{MS_CLOSED, MS_OK, MS_TIMEOUT, ms_status};

@@ -10,3 +10,19 @@ mod plan;
 mod snapshot;
 
 pub use self::plan::{Report, describe, run};
+
+/// The simulation among the unit tests, so that one build has both: for trying small changes of the code.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn simulation() {
+        let runs = std::env::var("MONGOSTREAM_SIMULATION_RUNS").ok();
+        let runs: u64 = runs.and_then(|runs| runs.parse().ok()).unwrap_or(200);
+        for seed in 0..runs {
+            let report = run(seed, None);
+            assert_eq!(report.finding, None, "seed {seed}");
+        }
+    }
+}

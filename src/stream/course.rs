@@ -420,7 +420,13 @@ impl Course {
     }
 
     /// A request failed that was not one of the followed cursor.
-    fn failed(&mut self, fault: Fault, is_open: bool, version: Option<i32>, now: Now) -> Step {
+    pub(super) fn failed(
+        &mut self,
+        fault: Fault,
+        is_open: bool,
+        version: Option<i32>,
+        now: Now,
+    ) -> Step {
         self.wire_version = version;
         let phase = self.phase(is_open);
         self.judge(fault, phase, now)

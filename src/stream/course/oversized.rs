@@ -57,9 +57,9 @@ impl Course {
                 let why = "the event that is too large is not there any more, or not as large";
                 self.again(why, from, Some(Pace::Careful), now)
             }
-            (_, Happened::Failed { fault, wire_version, .. }) => {
-                self.wire_version = wire_version;
-                self.judge(fault, phase, now)
+            // One of the looking, which may have failed to begin: that is judged as an opening.
+            (_, Happened::Failed { fault, is_open, wire_version }) => {
+                self.failed(fault, is_open, wire_version, now)
             }
             _ => Step::End(Ending::Bug("passing over an event had a result that is not its own")),
         }

@@ -515,6 +515,11 @@ fn an_event_that_is_too_large_is_left_out_once_it_is_known_to_be_that_one() {
     assert_eq!(ride.refused(server(TOO_LARGE)), "find the outline past 2");
     assert_eq!(ride.failed(network()), "wait: broken");
     assert_eq!(ride.next(Happened::Done), "follow after 2, full");
+    // The looking failed to begin, on a server that steps down: that is no failure of an open cursor.
+    const STEPPED_DOWN: i32 = 189;
+    assert_eq!(ride.followed(1, None, End::Failed(server(TOO_LARGE))), "follow after 2, careful");
+    ride.followed(1, None, End::Failed(server(TOO_LARGE)));
+    assert_eq!(ride.failed(server(STEPPED_DOWN)), "wait: no (189)");
 }
 
 #[test]

@@ -19,20 +19,25 @@ use crate::error::{Error, ErrorKind};
 use crate::options::Options;
 use crate::snapshot::progress::Progress as SnapshotProgress;
 use crate::source::cursor::{Change, Progress};
+use crate::source::failure::{self, Phase};
 use crate::source::fault::{Fault, FaultKind};
 use crate::source::pace::{Advice, Pace};
 use crate::source::position::Position;
 use crate::source::scope::Scope;
 use crate::source::servers::ServerFacts;
 use crate::stream::course::Course;
-use crate::stream::step::{End, Ending, Happened, Lost, Plan, Rules, Step, Why};
+use crate::stream::step::{End, Ending, Failed, Happened, Lost, Plan, Rules, Step, Why};
 
 /// For how long a stream is opened that was never open.
 const OPENING: Duration = Duration::from_secs(30);
 /// As many messages as the buffer holds.
 const CAPACITY: usize = 8;
-/// So many cursors may be opened in one second without a message.
-const OPENS_A_SECOND: usize = 25;
+/// So many cursors may be followed, and so many requests made, in one second without a message.
+const FOLLOWS_A_SECOND: usize = 12;
+const REQUESTS_A_SECOND: usize = 25;
+
+/// So often time passes in no run that comes to its end.
+const TURNS: u64 = 100_000;
 
 /// The tokens of one reply.
 pub(super) struct Tokens(pub(super) Vec<Vec<u8>>);
@@ -45,6 +50,17 @@ impl Places for Tokens {
     fn place(&self, index: usize) -> Option<&[u8]> {
         self.0.get(index).map(Vec::as_slice).filter(|token| !token.is_empty())
     }
+}
+
+/// What is asked of a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To open a cursor.
+    Open,
+    /// For the next reply of one.
+    More,
+    /// For documents of a snapshot.
+    Documents,
 }
 
 /// What a message is.
@@ -98,9 +114,19 @@ pub(super) struct World {
     /// What exists for a snapshot, and whether it was acked.
     pub(super) documents: Vec<bool>,
     pub(super) has_snapshot_begun: bool,
-    /// Times of the last opens.
-    opens: VecDeque<Duration>,
+    /// Times of the last requests, and of those cursors that were followed.
+    requests: VecDeque<Duration>,
+    follows: VecDeque<Duration>,
+    /// Until then there is no primary, and until then the user is refused.
     outage: Duration,
+    refusal: Duration,
+    /// Since when the user is refused, as far as the worker has seen.
+    refused: Option<Duration>,
+    /// A failure that is for good.
+    fatal: bool,
+    /// How often time has passed.
+    turns: u64,
+    pub(super) wire_version: i32,
     report: Report,
     log: bool,
     lines: Vec<String>,
@@ -119,6 +145,8 @@ pub(super) struct Life {
     pub(super) is_ready: bool,
     /// When a reply last showed that the stream works.
     pub(super) worked: Duration,
+    /// Since when it has failed.
+    pub(super) failing: Option<Duration>,
     outline: Option<usize>,
     /// Documents of the snapshot that were handed over.
     pub(super) read: Vec<i32>,
@@ -147,6 +175,7 @@ impl World {
         let identity = Identity::new("simulated", &scope, &options).unwrap_or_else(|error| {
             unreachable!("the name is a plain one: {error}");
         });
+        let wire_version = if random.u8(..3) == 0 { 8 } else { 17 };
         let splits = options.on_oversized == crate::options::OnOversized::Split;
         let oplog = Oplog::new(random.u8(..3) == 0, splits);
         Self {
@@ -161,8 +190,14 @@ impl World {
             documents,
             has_snapshot_begun: false,
             began: None,
-            opens: VecDeque::new(),
+            requests: VecDeque::new(),
+            follows: VecDeque::new(),
             outage: Duration::ZERO,
+            refusal: Duration::ZERO,
+            refused: None,
+            fatal: false,
+            turns: 0,
+            wire_version,
             report: Report::default(),
             log: false,
             lines: Vec::new(),
@@ -229,6 +264,7 @@ impl World {
     /// Time passes, and the world goes on.
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
+        self.turns += 1;
         if self.disturbed(3) {
             self.write();
         }
@@ -236,6 +272,11 @@ impl World {
             let time = Duration::from_millis(self.random.u64(..15_000));
             self.note(|_| format!("no primary for {} ms", time.as_millis()));
             self.outage = self.now + time;
+        }
+        if self.disturbed(200) {
+            let time = Duration::from_millis(self.random.u64(..45_000));
+            self.note(|_| format!("the user is refused for {} ms", time.as_millis()));
+            self.refusal = self.now + time;
         }
         if self.disturbed(150) && !self.oplog.entries.is_empty() {
             let at = self.random.usize(..self.oplog.entries.len());
@@ -251,7 +292,8 @@ impl World {
                 self.left = 0;
             }
             self.report.lives += 1;
-            self.opens.clear();
+            self.forget_requests();
+            (self.fatal, self.refused) = (false, None);
             let ledger = Arc::new(Ledger::new("simulated", self.options.style()));
             ledger.snapshot().is_saved();
             let rules = Rules::new(&self.options, OPENING);
@@ -268,6 +310,7 @@ impl World {
                 expected: None,
                 is_ready: false,
                 worked: self.now,
+                failing: Some(self.now),
                 outline: None,
                 read: Vec::new(),
             };
@@ -286,11 +329,16 @@ impl World {
                     }
                 }
                 Over::Ended(ending) => {
+                    if let Ending::Invalidated(Some(token)) = &*ending {
+                        life.ledger.acks().place(Token::clone(token));
+                    }
                     self.consume(&mut life, true)?;
                     self.save(&mut life)?;
                     if !self.may_end_so(&ending, &life)? {
                         return Ok(());
                     }
+                    // Whoever starts it again waits a little.
+                    self.pass(Duration::from_secs(10));
                 }
             }
         }
@@ -316,9 +364,7 @@ impl World {
     /// Whether a new life may follow such an end, or an error that says that it should not have come.
     fn may_end_so(&mut self, ending: &Ending, life: &Life) -> Result<bool, String> {
         let (kind, text) = match ending {
-            Ending::Failed(failed) => {
-                (crate::source::failure::kind(&failed.fault), failed.fault.text.clone())
-            }
+            Ending::Failed(failed) => (failure::kind(&failed.fault), failed.fault.text.clone()),
             Ending::Invalidated(_) => (ErrorKind::Invalidated, "invalidated".to_owned()),
             Ending::Error(error) => (error.kind(), error.to_string()),
             Ending::Bug(text) => return Err(format!("a bug: {text}")),
@@ -339,9 +385,18 @@ impl World {
                 Ok(true)
             }
             ErrorKind::Oversized => Ok(false),
+            // Bearing it is worth it only for a stream that has been open.
+            ErrorKind::Auth if !life.is_ready && !life.course.ran_before() => Ok(true),
+            ErrorKind::Auth if self.has_been_refused() => Ok(true),
+            ErrorKind::Server if self.fatal => Ok(true),
             _ if self.has_lasted(life) => Ok(true),
             _ => Err(format!("no reason to fail: {kind:?}, {text}")),
         }
+    }
+
+    /// Whether the user has been refused for as long as a worker bears it.
+    fn has_been_refused(&self) -> bool {
+        self.refused.is_some_and(|since| self.now - since >= Duration::from_secs(30))
     }
 
     /// Whether the stream has not worked for as long as the options bear, or a first start may take.
@@ -387,6 +442,9 @@ impl World {
             };
             let now = self.at(life);
             step = life.course.next(happened, now);
+            if self.fatal && !matches!(step, Step::End(_)) {
+                return Err("it goes on after a failure that is for good".to_owned());
+            }
         }
     }
 
@@ -397,40 +455,102 @@ impl World {
     }
 
     /// A failure of a request, if one is due.
-    pub(super) fn fault(&mut self) -> Option<Fault> {
+    pub(super) fn fault(&mut self, asked: Asked) -> Option<Fault> {
+        if self.disturbed(600) {
+            self.note(|_| "a request fails for good".to_owned());
+            self.fatal = true;
+            return Some(server(59, "no such command"));
+        }
+        self.passing_fault(asked)
+    }
+
+    /// The same, and it is worth another attempt.
+    fn passing_fault(&mut self, asked: Asked) -> Option<Fault> {
+        let of = |kind, text: &str| Fault { kind, answer: None, text: text.to_owned() };
         if self.now < self.outage {
-            return Some(Fault {
-                kind: FaultKind::Network,
-                answer: None,
-                text: "no primary".into(),
+            return Some(of(FaultKind::Network, "no primary"));
+        }
+        if self.now < self.refusal {
+            // What the driver does with the other connections says nothing of the user.
+            if self.random.u8(..3) == 0 {
+                return Some(of(FaultKind::ConnectionsGivenUp, "given up"));
+            }
+            return Some(match self.random.bool() {
+                true => server(13, "not authorized"),
+                false => of(FaultKind::Login(None), "the login is refused"),
             });
         }
         if !self.disturbed(12) {
             return None;
         }
-        let fault = match self.random.u8(..5) {
-            0 => server(91, "shutting down"),
-            1 => server(11600, "interrupted at shutdown"),
-            2 => server(11601, "interrupted"),
-            3 => Fault { kind: FaultKind::Network, answer: None, text: "broken".into() },
-            _ => {
-                let text = "given up".into();
-                Fault { kind: FaultKind::ConnectionsGivenUp, answer: None, text }
+        let codes: &[i32] = match asked {
+            Asked::Open => &[91, 189, 211, 11600, 11601],
+            // Before 4.4 without a label.
+            Asked::More if self.wire_version < 9 => &[43, 133, 234, 237, 11601, 13435],
+            Asked::More => &[43, 91, 237, 11600, 11601],
+            Asked::Documents => &[43, 91, 175, 237, 11601, 13436],
+        };
+        let fault = match self.random.u8(..8) {
+            0 => of(FaultKind::Network, "broken"),
+            1 => of(FaultKind::ConnectionsGivenUp, "given up"),
+            2 => {
+                let cause = Box::new(server(91, "shutting down"));
+                of(FaultKind::Login(Some(cause)), "a login fails")
             }
+            3 if asked == Asked::More => {
+                let mut fault = server(20_000, "anything");
+                fault.answer.iter_mut().for_each(|answer| answer.is_resumable = true);
+                fault
+            }
+            4 if asked == Asked::Documents => {
+                server(72, "afterClusterTime value must not be greater than the current time")
+            }
+            _ => server(codes[self.random.usize(..codes.len())], "a passing failure"),
         };
         self.note(|_| format!("a request fails: {}", fault.text));
         Some(fault)
     }
 
+    /// What was asked before does not count any more.
+    fn forget_requests(&mut self) {
+        self.requests.clear();
+        self.follows.clear();
+    }
+
+    /// The stream works.
+    pub(super) fn works(&mut self, life: &mut Life) {
+        (life.worked, life.failing) = (self.now, None);
+        self.refused = None;
+    }
+
+    /// Sees that a stream is not opened again for longer than it may.
+    fn check_patience(&mut self, life: &mut Life, failed: &Failed) -> Result<(), Broken> {
+        let since = *life.failing.get_or_insert(self.now);
+        let limit = match failed.phase {
+            Phase::Opening => Some(OPENING),
+            _ => self.options.retry,
+        };
+        if limit.is_some_and(|limit| self.now - since >= limit) {
+            return Err(Broken::Finding(
+                "it goes on although it has failed for too long".to_owned(),
+            ));
+        }
+        if failure::is_unreachable(&failed.fault) {
+            self.refused = None;
+        }
+        if failure::is_refused(&failed.fault) {
+            self.refused.get_or_insert(self.now);
+            if self.has_been_refused() {
+                return Err(Broken::Finding("a refused user is borne for too long".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn request(&mut self, life: &Life) -> Result<(), Broken> {
         self.report.opens += 1;
         self.trace(self.report.opens);
-        let second = Duration::from_secs(1);
-        while self.opens.front().is_some_and(|at| *at + second < self.now) {
-            self.opens.pop_front();
-        }
-        self.opens.push_back(self.now);
-        if self.opens.len() > OPENS_A_SECOND {
+        if count(&mut self.requests, self.now) > REQUESTS_A_SECOND {
             let position = life.course.position();
             return Err(Broken::Finding(format!("a hot loop {position}")));
         }
@@ -440,12 +560,14 @@ impl World {
     }
 
     fn act(&mut self, step: Step, life: &mut Life) -> Result<Happened, Broken> {
-        let failed = |fault| Happened::Failed { fault, is_open: false, wire_version: Some(17) };
+        let wire_version = self.wire_version;
+        let failed =
+            |fault| Happened::Failed { fault, is_open: false, wire_version: Some(wire_version) };
         match step {
             Step::TakeToken(from) => {
                 self.note(|_| format!("take the token {from}"));
                 self.request(life)?;
-                if let Some(fault) = self.fault() {
+                if let Some(fault) = self.fault(Asked::Open) {
                     return Ok(failed(fault));
                 }
                 let mut cursor = ModelCursor::open(from);
@@ -463,9 +585,14 @@ impl World {
             Step::Follow(plan) => self.follow(&plan, life),
             Step::Wait(wait) => {
                 self.note(|_| format!("wait {} ms", wait.time.as_millis()));
-                if let Why::Invalidated(token) = wait.why {
-                    self.opens.clear();
-                    life.ledger.acks().place(token);
+                match wait.why {
+                    Why::Invalidated(token) => {
+                        self.forget_requests();
+                        life.ledger.acks().place(token);
+                    }
+                    Why::Failed(failed) => self.check_patience(life, &failed)?,
+                    Why::Lost(_) => _ = life.failing.get_or_insert(self.now),
+                    Why::Closed => {}
                 }
                 self.pass(wait.time);
                 self.consume(life, false).map_err(Broken::Finding)?;
@@ -477,7 +604,7 @@ impl World {
             Step::FindInvalidate(from) => {
                 self.note(|_| format!("find the invalidate {from}"));
                 self.request(life)?;
-                if self.fault().is_some() {
+                if self.passing_fault(Asked::More).is_some() {
                     return Ok(Happened::Nothing);
                 }
                 let mut cursor = ModelCursor::open(from);
@@ -499,7 +626,7 @@ impl World {
             Step::FindOutline(from) => {
                 self.note(|_| format!("find the outline {from}"));
                 self.request(life)?;
-                if let Some(fault) = self.fault() {
+                if let Some(fault) = self.fault(Asked::Open) {
                     return Ok(failed(fault));
                 }
                 // Without most of its fields it can be sent.
@@ -520,7 +647,7 @@ impl World {
             Step::Confirm(from, token) => {
                 self.note(|_| format!("confirm {from}"));
                 self.request(life)?;
-                if let Some(fault) = self.fault() {
+                if let Some(fault) = self.fault(Asked::Open) {
                     return Ok(failed(fault));
                 }
                 let entry = self.oplog.entries.iter().find(|entry| entry.token() == token);
@@ -555,13 +682,17 @@ impl World {
     fn follow(&mut self, plan: &Plan, life: &mut Life) -> Result<Happened, Broken> {
         self.note(|_| format!("open {}, {}", plan.from, plan.pace));
         self.request(life)?;
+        if count(&mut self.follows, self.now) > FOLLOWS_A_SECOND {
+            return Err(Broken::Finding(format!("a hot loop of cursors {}", plan.from)));
+        }
         let mut progress = Progress::at(plan.from.clone());
         let followed =
             |end, progress: &Progress| Happened::Followed(end, Box::new(progress.clone()));
-        if let Some(fault) = self.fault() {
+        if let Some(fault) = self.fault(Asked::Open) {
             return Ok(followed(End::Failed(fault), &progress));
         }
-        progress.server = Some(ServerFacts { wire_version: Some(17), round_trip: None });
+        let wire_version = Some(self.wire_version);
+        progress.server = Some(ServerFacts { wire_version, round_trip: None });
         let most = if plan.pace == Pace::Full { self.options.batch_size as usize } else { 1 };
         let mut cursor = ModelCursor::open(plan.from.clone());
         let mut began = plan.from.token();
@@ -579,7 +710,7 @@ impl World {
                     0 => usize::from(plan.accepted_with == 1).min(most),
                     _ => most,
                 };
-                let fault = if progress.replies > 0 { self.fault() } else { None };
+                let fault = if progress.replies > 0 { self.fault(Asked::More) } else { None };
                 let answer = match fault {
                     Some(fault) => Answered::Failed(fault),
                     None => cursor.next(&self.oplog, self.now, size),
@@ -594,7 +725,7 @@ impl World {
                         progress.over(count, Some(&reply.token), reply.invalidate.as_ref());
                         let is_idle = count == 0;
                         if progress.replies > usize::from(was_ready) {
-                            life.worked = self.now;
+                            self.works(life);
                         }
                         if plan.pace == Pace::Careful {
                             careful = careful.saturating_sub(count);
@@ -645,6 +776,9 @@ impl World {
             self.tick(life).map_err(Broken::Finding)?;
             if self.disturbed(300) {
                 return Err(Broken::Crash);
+            }
+            if self.turns > TURNS {
+                return Err(Broken::Finding("not everything comes, or is acked".to_owned()));
             }
             let is_over = self.left == 0 && self.is_complete(life) && life.in_hand.is_empty();
             if is_over || self.disturbed(300) {
@@ -756,7 +890,7 @@ impl World {
             }
         }
         self.trace(message.number);
-        self.opens.clear();
+        self.forget_requests();
         life.queue.push_back(message);
         Ok(())
     }
@@ -833,6 +967,15 @@ impl World {
         self.trace(acked);
         Ok(())
     }
+}
+
+/// Adds one, and tells how many there were in the last second.
+fn count(times: &mut VecDeque<Duration>, now: Duration) -> usize {
+    while times.front().is_some_and(|at| *at + Duration::from_secs(1) < now) {
+        times.pop_front();
+    }
+    times.push_back(now);
+    times.len()
 }
 
 fn shown(end: &End) -> String {

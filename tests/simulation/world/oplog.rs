@@ -226,6 +226,13 @@ impl ModelCursor {
         if self.next < oplog.first {
             return Answered::Failed(server(136, "the oplog was cut off here"));
         }
+        // The token of the drop itself lies before its invalidate, which comes again.
+        if let Some(entry) = self.next.checked_sub(1).map(|last| &oplog.entries[last])
+            && entry.kind == Kind::Drop
+            && self.from == Position::After(entry.token())
+        {
+            return self.invalidated(oplog, entry, Vec::new());
+        }
         let mut events = Vec::new();
         let mut seen = None;
         while events.len() < most && self.next < oplog.entries.len() {
@@ -242,11 +249,7 @@ impl ModelCursor {
             self.next += 1;
             seen = Some(index);
             if entry.kind == Kind::Drop && !self.from.covers(&entry.invalidate()) {
-                self.is_dying = true;
-                let token = entry.invalidate();
-                let known = (!oplog.hides_invalidate).then(|| Token::clone(&token));
-                let behind = if oplog.hides_invalidate { entry.token() } else { token };
-                return self.reply(events, behind, known);
+                return self.invalidated(oplog, entry, events);
             }
         }
         // The token of the last event, or of the time up to which the server has looked.
@@ -263,6 +266,15 @@ impl ModelCursor {
             None => high_water((BEGAN, 0)),
         };
         self.reply(events, token, None)
+    }
+
+    /// The last reply of a cursor, with the events before the invalidate.
+    fn invalidated(&mut self, oplog: &Oplog, entry: &Entry, events: Vec<usize>) -> Answered {
+        self.is_dying = true;
+        let token = entry.invalidate();
+        let known = (!oplog.hides_invalidate).then(|| Token::clone(&token));
+        let after = if oplog.hides_invalidate { entry.token() } else { token };
+        self.reply(events, after, known)
     }
 
     fn reply(&mut self, events: Vec<usize>, token: Token, invalidate: Option<Token>) -> Answered {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bson::{Bson, doc};
 
-use super::life::{Broken, Content, Life, Message, Tokens, World};
+use super::life::{Asked, Broken, Content, Life, Message, Tokens, World};
 use super::oplog::{Answered, ModelCursor};
 use crate::bson::namespace::Namespace;
 use crate::snapshot::progress::{Current, Mark, Progress, Range};
@@ -38,8 +38,12 @@ impl World {
     pub(super) fn begin_snapshot(&mut self, life: &mut Life) -> Result<Happened, Broken> {
         self.note(|_| "begin a snapshot".to_owned());
         self.request(life)?;
-        if let Some(fault) = self.fault() {
-            return Ok(Happened::Failed { fault, is_open: false, wire_version: Some(17) });
+        if let Some(fault) = self.fault(Asked::Open) {
+            return Ok(Happened::Failed {
+                fault,
+                is_open: false,
+                wire_version: Some(self.wire_version),
+            });
         }
         let mut cursor = ModelCursor::open(Position::Start(None));
         let reply = match cursor.next(&self.oplog, self.now, 0) {
@@ -79,7 +83,8 @@ impl World {
         let mut cursor = ModelCursor::open(from);
         self.request(life)?;
         for most in 0..2 {
-            let answer = match self.fault() {
+            let asked = if most > 0 { Asked::More } else { Asked::Open };
+            let answer = match self.fault(asked) {
                 Some(fault) => Answered::Failed(fault),
                 None => cursor.next(&self.oplog, self.now, most),
             };
@@ -87,7 +92,11 @@ impl World {
                 Answered::Reply(_) => {}
                 Answered::Failed(fault) => {
                     let is_open = most > 0;
-                    return Ok(Happened::Failed { fault, is_open, wire_version: Some(17) });
+                    return Ok(Happened::Failed {
+                        fault,
+                        is_open,
+                        wire_version: Some(self.wire_version),
+                    });
                 }
                 Answered::Closed => return Ok(Happened::Closed),
             }
@@ -123,7 +132,7 @@ impl World {
         };
         while !ranges.is_empty() {
             self.pass(Duration::from_millis(2));
-            if let Some(fault) = self.fault() {
+            if let Some(fault) = self.fault(Asked::Documents) {
                 return Ok(Happened::Failed { fault, is_open: true, wire_version: None });
             }
             let which = self.random.usize(..ranges.len());
@@ -153,7 +162,7 @@ impl World {
             };
             (ranges[which].from, ranges[which].is_begun) = (Some(last.into()), true);
             life.course.reads_snapshot();
-            life.worked = self.now;
+            self.works(life);
             let key = |id: &i32| doc! { "_id": *id }.to_vec().unwrap_or_default();
             let tokens = Arc::new(Tokens(ids.iter().map(key).collect()));
             for (index, id) in ids.iter().enumerate() {

@@ -117,4 +117,27 @@ mod tests {
             assert_eq!(bits.count(below..1000), count);
         }
     }
+
+    #[test]
+    fn bits_take_no_more_words_than_there_are_between_the_first_and_the_last() {
+        let mut bits = Bits::default();
+        bits.begin(64 * 1_000 + 5);
+        assert_eq!(bits.set(64 * 1_000 + 6..64 * 1_001), 58);
+        assert_eq!(bits.words.len(), 1);
+        assert_eq!(bits.set(64 * 1_001..64 * 1_001 + 1), 1);
+        assert_eq!(bits.words.len(), 2);
+        assert_eq!(bits.set(64 * 1_000 + 10..64 * 1_000 + 12), 0);
+        assert_eq!(bits.words.len(), 2, "what is there stays there");
+        assert_eq!(bits.set(64 * 1_009 + 63..64 * 1_010), 1);
+        assert_eq!(bits.words.len(), 10);
+        bits.forget_below(64 * 1_009 + 63);
+        assert_eq!((bits.words.len(), bits.count(64 * 1_000..64 * 1_010)), (1, 1));
+        bits.forget_below(64 * 2_000);
+        assert_eq!(bits.words.len(), 0);
+        bits.begin(64 * 5_000);
+        bits.set(64 * 5_000 + 1..64 * 5_000 + 2);
+        assert_eq!(bits.words.len(), 1);
+        bits.clear();
+        assert_eq!(bits.words.len(), 0);
+    }
 }

@@ -138,3 +138,74 @@ impl Identity {
         Ok(Saved { token: Token::from(token.as_bytes()), snapshot })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::doc;
+
+    fn identity(set: &[(&str, &str)], collection: Option<&str>) -> Identity {
+        let mut options = Options::new();
+        set.iter().for_each(|(name, value)| options.set(name, value).unwrap());
+        let namespaces = (!options.namespaces.is_empty()).then(|| {
+            crate::source::namespaces::Namespaces::new(Some("shop"), &options.namespaces).unwrap()
+        });
+        let scope = Scope::new(Some("shop"), collection, namespaces, &options);
+        Identity::new("copy", &scope, &options).unwrap()
+    }
+
+    fn place() -> Saved {
+        Saved { token: Token::from(doc! { "_data": "82" }.to_vec().unwrap()), snapshot: None }
+    }
+
+    #[test]
+    fn a_checkpoint_names_what_it_belongs_to_and_nothing_that_is_not_set() {
+        let plain = identity(&[], Some("orders")).write(&place()).unwrap();
+        assert_eq!(
+            plain,
+            r#"{"mongostream_checkpoint":1,"name":"copy","watch":"shop.orders","pipeline":[],"token":{"_data":"82"}}"#
+        );
+        let narrowed = [
+            ("namespaces", "items"),
+            ("operations", "insert"),
+            ("pipeline", r#"[{"$match":{"n":1}}]"#),
+        ];
+        assert_eq!(
+            identity(&narrowed, None).write(&place()).unwrap(),
+            r#"{"mongostream_checkpoint":1,"name":"copy","watch":"shop","namespaces":["shop.items"],"#.to_owned()
+                + r#""operations":["insert"],"pipeline":[{"$match":{"n":{"$numberInt":"1"}}}],"#
+                + r#""token":{"_data":"82"}}"#
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_of_anything_else_is_refused() {
+        let ours = [("namespaces", "items"), ("operations", "insert")];
+        let text = identity(&ours, None).write(&place()).unwrap();
+        let read = |set: &[(&str, &str)], text: &str| identity(set, None).read(text).map(drop);
+        assert_eq!(read(&ours, &text), Ok(()));
+        for (key, set) in [
+            ("namespaces", [("namespaces", "orders"), ("operations", "insert")]),
+            ("operations", [("namespaces", "items"), ("operations", "insert,update")]),
+            ("namespaces", [("name", "x"), ("operations", "insert")]),
+            ("operations", [("namespaces", "items"), ("name", "x")]),
+        ] {
+            let error = read(&set, &text).unwrap_err();
+            assert!(error.contains(&format!("its {key} is")), "{key}: {error}");
+        }
+        let filtered = [ours[0], ours[1], ("pipeline", "[{\"$match\":{}}]")];
+        assert!(read(&filtered, &text).unwrap_err().contains("its pipeline is"));
+        for (what, damaged) in [
+            ("name", text.replace("\"copy\"", "\"other\"")),
+            ("watch", text.replace("\"shop\"", "\"store\"")),
+            ("version 2", text.replace("checkpoint\":1", "checkpoint\":2")),
+            ("version 0", text.replace("checkpoint\":1", "checkpoint\":0")),
+            ("no checkpoint of mongostream", text.replace("checkpoint\":1", "checkpoint\":\"1\"")),
+            ("its token", text.replace("{\"_data\":\"82\"}", "82")),
+            ("or a part of one", text[..text.len() - 1].to_owned()),
+        ] {
+            let error = read(&ours, &damaged).unwrap_err();
+            assert!(error.contains(what), "{what}: {error}");
+        }
+    }
+}

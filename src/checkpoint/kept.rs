@@ -66,3 +66,54 @@ impl Kept {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Kept {
+        /// The numbers that are kept; their bytes are counted rightly.
+        fn numbers(&self) -> Vec<u64> {
+            assert_eq!(
+                self.bytes,
+                self.tokens.values().map(|token| Self::size(token)).sum::<usize>()
+            );
+            self.tokens.keys().copied().collect()
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_and_forgotten() {
+        assert_eq!(Kept::size(&[0; 36]), 100);
+        let mut kept = Kept::default();
+        for number in [10, 20, 30, 40, 50] {
+            kept.insert(number, &[0; 9]);
+        }
+        kept.insert(30, &[0; 99]);
+        assert_eq!(kept.numbers(), [10, 20, 30, 40, 50]);
+        kept.remove(20..40);
+        assert_eq!(kept.numbers(), [10, 40, 50]);
+        assert_eq!(kept.last_below(50).map(|(number, _)| number), Some(40));
+        assert_eq!(kept.last_below(10), None);
+        kept.forget_below(40);
+        assert_eq!(kept.numbers(), [40, 50]);
+        kept.forget_below(51);
+        assert_eq!((kept.numbers(), kept.bytes), (vec![], 0));
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_first_stay_and_the_very_last() {
+        let mut kept = Kept { limit: 3 * Kept::size(&[0; 9]), ..Kept::default() };
+        for number in [10, 20, 30] {
+            kept.insert(number, &[0; 9]);
+        }
+        assert_eq!(kept.numbers(), [10, 20, 30], "to the last byte");
+        kept.insert(40, &[0; 9]);
+        assert_eq!(kept.numbers(), [10, 20, 40]);
+        kept.insert(15, &[0; 9]);
+        assert_eq!(kept.numbers(), [10, 15, 40]);
+        let mut kept = Kept { limit: 1, ..Kept::default() };
+        kept.insert(10, &[0; 9]);
+        assert_eq!(kept.tokens.len(), 1, "one always stays");
+    }
+}

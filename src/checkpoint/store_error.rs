@@ -93,5 +93,10 @@ mod tests {
         let own = Error::new(ErrorKind::Checkpoint, "no room");
         assert_eq!(kind(own.clone().into()), (false, false, text()));
         assert_eq!(kind(own.retriable().into()), (true, false, text()));
+        let used = Error::new(ErrorKind::InUse, "no room");
+        assert_eq!(kind(used.into()), (true, true, text()));
+        let shown = format!("{:?}", StoreError::in_use("no room"));
+        assert!(shown.contains("InUse") && shown.contains("no room"), "{shown}");
+        assert_eq!(StoreError::from("no room").source().to_string(), text());
     }
 }

@@ -173,6 +173,7 @@ mod tests {
             (r#"[{"$project":{"_id":0}}]"#, "stage 0, $project,"),
             (r#"[{"$project":{"_id":false,"ns":1}}]"#, "stage 0, $project,"),
             (r#"[{"$project":{"_id":0.0}}]"#, "stage 0, $project,"),
+            (r#"[{"$project":{"_id":{"$numberLong":"0"}}}]"#, "stage 0, $project,"),
             (r#"[{"$project":{"_id._data":0}}]"#, "stage 0, $project,"),
             (r#"[{"$match":{}},{"$project":{"_id":"$documentKey._id"}}]"#, "stage 1, $project,"),
             (r#"[{"$project":{"_id":"text"}}]"#, "stage 0, $project,"),
@@ -200,6 +201,9 @@ mod tests {
             r#"[{"$match":{"_id":0}}]"#,
             r#"[{"$project":{"fullDocument":1}}]"#,
             r#"[{"$project":{"_id":1}}]"#,
+            r#"[{"$project":{"_id":true}}]"#,
+            r#"[{"$project":{"_id":{"$numberLong":"1"}}}]"#,
+            r#"[{"$project":{"_id":0.5}}]"#,
             r#"[{"$project":{"_id":"$_id"}}]"#,
             r#"[{"$project":{"_id":"$$ROOT._id"}}]"#,
             r#"[{"$project":{"_id":{"_data":1}}}]"#,
@@ -234,5 +238,18 @@ mod tests {
         let flat = [doc! { "$project": { "ns": 1 } }];
         assert_eq!(operations("insert", &flat), with("insert invalidate", false));
         assert!(!has_unwanted_renames(&BTreeSet::new(), &[]));
+    }
+
+    #[test]
+    fn stages_that_look_for_one_thing_let_through_nothing_else() {
+        assert_eq!(only_invalidate(), doc! { "$match": { "operationType": "invalidate" } });
+        let token = doc! { "_data": "82" };
+        let only = only_event(&token.to_vec().unwrap()).unwrap();
+        assert_eq!(only, doc! { "$match": { "_id": token } });
+        assert!(only_event(&[1, 2]).is_err());
+        let shows =
+            |wanted: &[&str]| has_invalidate(&wanted.iter().map(|&name| name.into()).collect());
+        assert!(shows(&[]) && shows(&["insert", "invalidate"]));
+        assert!(!shows(&["insert"]));
     }
 }

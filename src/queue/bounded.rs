@@ -24,6 +24,9 @@ use crate::queue::wakeup::Wakeup;
 use crate::stats::{BufferStats, milliseconds};
 use crate::wait::{Received, Wait};
 
+#[cfg(test)]
+mod tests;
+
 /// A worker was stopped, or its buffer closed, before everything was handed over.
 pub(crate) struct Stopped;
 
@@ -354,54 +357,5 @@ impl Queue {
         }
         #[cfg(not(unix))]
         let _ = state;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checkpoint::ledger::Ledger;
-
-    #[test]
-    fn there_is_room_only_for_what_may_be_pushed_now() {
-        let (queue, stop) = (Queue::new(3, 100), Gate::new());
-        let push = |sizes: &[usize]| {
-            let room = queue.room_for(sizes.len(), sizes.iter().sum(), &stop);
-            let documents: Vec<_> = sizes.iter().map(|&size| vec![0; size]).collect();
-            room.map(|room| room.push(Events::for_test(0, &documents))).is_some()
-        };
-        let take = || queue.take(9, Wait::Not).ok().and_then(Received::some).map(|all| all.len());
-        assert!(!push(&[5; 4]), "more messages than the buffer holds");
-        assert!(!push(&[60, 60]), "more bytes than the buffer holds");
-        assert!(push(&[150]), "one message alone always fits");
-        assert!(!push(&[5]), "its bytes are there");
-        assert_eq!(take(), Some(1));
-        assert!(push(&[5, 5]) && push(&[5]));
-        assert!(!push(&[5]), "full");
-        assert_eq!((queue.len(), take()), (3, Some(2)));
-        stop.open();
-        assert!(!push(&[5]), "behind a stop");
-        let (queue, stop) = (Queue::new(3, 100), Gate::new());
-        queue.close();
-        assert!(queue.room_for(1, 5, &stop).is_none(), "closed");
-    }
-
-    #[test]
-    fn a_worker_whose_thread_could_not_be_started_leaves_the_buffer_as_it_was() {
-        let queue = Queue::new(3, 100);
-        let worker = || {
-            let ledger = Ledger::new("test", crate::options::Options::new().style());
-            Arc::new(Control::new(&Arc::new(ledger), "test".to_owned()))
-        };
-        let take = || queue.take(1, Wait::Not).map(|received| received.map(|all| all.len()));
-        let (refused, running) = (worker(), worker());
-        queue.attach(&refused).unwrap();
-        queue.forget(&refused);
-        assert!(matches!(take(), Ok(Received::Timeout)), "no worker has fed it yet");
-        queue.attach(&running).unwrap();
-        queue.attach(&refused).unwrap();
-        queue.forget(&refused);
-        queue.detach(&running, None);
-        assert!(matches!(take(), Ok(Received::Closed)), "its only worker has ended");
     }
 }

@@ -219,3 +219,121 @@ impl Places for Events {
         Events::place(self, index)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+    use crate::bson::token::Token;
+    use crate::options::Options;
+
+    fn ledger() -> Arc<Ledger> {
+        Arc::new(Ledger::new("test", Options::new().style()))
+    }
+
+    /// Events of these sizes, each with a token that has its index.
+    fn documents(sizes: &[usize]) -> Vec<Vec<u8>> {
+        let event = |(index, size): (usize, &usize)| {
+            doc! { "_id": { "index": index as i32 }, "text": "x".repeat(*size) }.to_vec().unwrap()
+        };
+        sizes.iter().enumerate().map(event).collect()
+    }
+
+    const MIB: usize = 1 << 20;
+
+    /// The pieces of a reply with these events: where each begins, and how many it has.
+    fn pieces(ledger: &Arc<Ledger>, sizes: &[usize], first: u64) -> Vec<Arc<Events>> {
+        let documents = documents(sizes);
+        let pieces: Vec<_> = Events::of_reply(ledger, Reply::for_test(&documents), first).collect();
+        let all = pieces.iter().flat_map(|piece| (0..piece.len()).map(|index| piece.bson(index)));
+        assert!(all.eq(documents.iter().map(Vec::as_slice)), "every event, as it was");
+        pieces
+    }
+
+    #[test]
+    fn a_reply_is_shared_up_to_its_limit_and_copied_in_groups_above_it() {
+        let counts = |sizes: &[usize]| {
+            let pieces = pieces(&ledger(), sizes, 7);
+            pieces.iter().map(|piece| (piece.first, piece.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&[]), []);
+        assert_eq!(counts(&[10, 10, 10]), [(7, 3)]);
+        assert_eq!(counts(&[MIB, MIB, MIB]), [(7, 3)], "three of four");
+        assert_eq!(counts(&[9 * MIB]), [(7, 1)], "one alone has its reply for itself");
+        // A quarter of the limit each, or one event.
+        assert_eq!(
+            counts(&[MIB / 3, MIB / 3, MIB / 3, 2 * MIB, 10, 2 * MIB, MIB / 2]),
+            [(7, 2), (9, 1), (10, 1), (11, 1), (12, 1), (13, 1)]
+        );
+        // To the byte: what a document costs besides its text.
+        let beside = documents(&[0])[0].len();
+        let exactly =
+            |more: usize| counts(&[MIB - beside, MIB - beside, MIB - beside, MIB - beside + more]);
+        assert_eq!(exactly(0), [(7, 4)]);
+        assert_eq!(exactly(1), [(7, 1), (8, 1), (9, 1), (10, 1)]);
+        let half = MIB / 2 - beside;
+        assert_eq!(counts(&[half, half, half, 9 * MIB]), [(7, 2), (9, 1), (10, 1)]);
+    }
+
+    #[test]
+    fn acks_of_a_large_reply_move_through_its_groups() {
+        let ledger = ledger();
+        let sizes = [MIB / 3, MIB / 3, MIB / 3, 2 * MIB, MIB, MIB / 2, MIB / 4];
+        let first = ledger.acks().read(sizes.len());
+        let pieces = pieces(&ledger, &sizes, first);
+        let index_of =
+            |token: Token| bson::RawDocument::from_bytes(&token).unwrap().get_i32("index").unwrap();
+        // From behind, so that each but the last leaves a hole.
+        for piece in pieces.iter().skip(1).rev() {
+            piece.ack(0..piece.len());
+            assert_eq!(ledger.acks().acked(), 0);
+        }
+        assert!(ledger.acks().position().is_none());
+        pieces[0].ack(1..2);
+        assert_eq!(ledger.acks().counts(), (7, 1));
+        pieces[0].ack(0..1);
+        assert_eq!(ledger.acks().acked(), 7);
+        assert_eq!(ledger.acks().counts(), (7, 0));
+        assert_eq!(ledger.acks().position().map(index_of), Some(6));
+    }
+
+    #[test]
+    fn documents_are_wrapped_in_groups_with_numbers_of_their_own() {
+        let ledger = ledger();
+        let documents = documents(&[MIB / 2, MIB / 2, MIB, 10, 10, MIB / 2]);
+        let wrap = |document: &[u8], out: &mut Vec<u8>| {
+            out.extend_from_slice(document);
+            Ok(())
+        };
+        let reply = Reply::for_test(&documents);
+        let groups =
+            Events::of_documents(&ledger, reply, 5, wrap).collect::<Result<Vec<_>, _>>().unwrap();
+        let shown: Vec<_> = groups.iter().map(|group| (group.first, group.len())).collect();
+        assert_eq!(shown, [(5, 2), (7, 1), (8, 3)]);
+        let all = groups.iter().flat_map(|group| (0..group.len()).map(|index| group.bson(index)));
+        assert!(all.eq(documents.iter().map(Vec::as_slice)));
+        let damaged = |_: &[u8], _: &mut Vec<u8>| bson::RawDocument::from_bytes(&[0]).map(drop);
+        let reply = Reply::for_test(&documents);
+        assert!(Events::of_documents(&ledger, reply, 5, damaged).next().unwrap().is_err());
+    }
+
+    #[test]
+    fn a_piece_acks_its_own_events_and_has_their_places() {
+        let ledger = ledger();
+        let first = ledger.acks().read(5);
+        let events = Events::of_bytes(&ledger, first, &documents(&[1; 5]));
+        let mut rest = Piece { events: Arc::clone(&events), range: 0..5 };
+        let size = events.size(0);
+        let (front, bytes) = rest.split_front(2);
+        assert_eq!((front.range, bytes, rest.range.clone()), (0..2, 2 * size, 2..5));
+        let (back, bytes) = rest.split_front(9);
+        assert_eq!((back.range.clone(), bytes, rest.range.len()), (2..5, 3 * size, 0));
+        events.ack(back.range);
+        assert_eq!(ledger.acks().counts(), (5, 2));
+        events.ack(0..2);
+        assert_eq!(ledger.acks().counts(), (5, 0));
+        assert_eq!(ledger.acks().position().as_deref(), events.token(4));
+        assert_eq!(events.place(4), events.token(4));
+    }
+}

@@ -35,3 +35,23 @@ impl Wakeup {
         let _ = if ready { (&self.inner).write(&[1]) } else { (&self.outer).read(&mut [0]) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptor_is_readable_while_it_is_shown_as_ready() {
+        let wakeup = Wakeup::new().unwrap();
+        let mut end = wakeup.outer.try_clone().unwrap();
+        for _ in 0..3 {
+            assert_eq!(end.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            wakeup.show(true);
+            wakeup.show(true);
+            assert_eq!(end.read(&mut [0; 9]).unwrap(), 1, "one byte, however often it is shown");
+            // As it was: nobody else reads from it.
+            (&wakeup.inner).write_all(&[1]).unwrap();
+            wakeup.show(false);
+        }
+    }
+}

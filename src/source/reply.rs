@@ -150,6 +150,18 @@ impl Reply {
         reply
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_test(documents: &[Vec<u8>]) -> Self {
+        let mut at = 0;
+        let spans = documents.iter().map(|document| {
+            at += document.len() as u32;
+            at - document.len() as u32..at
+        });
+        let spans = spans.collect();
+        let memory = Memory::Event(Arc::new(documents.concat()));
+        Self { memory, spans, token: None, invalidate: None }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Batch(batch) => batch.as_raw_document().as_bytes(),

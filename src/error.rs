@@ -180,3 +180,48 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_each_kind_stays_what_it_is() {
+        use ErrorKind::*;
+        let numbers = [
+            (Argument, -1),
+            (State, -2),
+            (Forked, -3),
+            (InUse, -4),
+            (Resource, -5),
+            (Connect, -10),
+            (Auth, -11),
+            (Server, -12),
+            (HistoryLost, -13),
+            (Invalidated, -14),
+            (Checkpoint, -15),
+            (Oversized, -16),
+            (Panic, -99),
+        ];
+        for (kind, number) in numbers {
+            assert_eq!(kind.status(), number, "{kind:?}");
+            let words = kind.status_name().strip_prefix("MS_ERR_").unwrap().replace('_', "");
+            assert_eq!(words, format!("{kind:?}").to_uppercase());
+        }
+    }
+
+    #[test]
+    fn what_is_added_to_an_error_is_there_and_the_rest_stays() {
+        let plain = Error::new(ErrorKind::Server, "no");
+        let full =
+            plain.clone().with_server_code(7).with_advice("; wait").retriable().of_worker("shop");
+        assert_eq!((plain.server_code(), plain.is_retriable(), plain.worker()), (0, false, None));
+        assert_eq!((full.kind(), full.server_code()), (ErrorKind::Server, 7));
+        assert_eq!((full.is_retriable(), full.worker()), (true, Some("shop")));
+        assert_eq!((full.to_string(), plain.to_string()), ("no; wait".to_owned(), "no".to_owned()));
+        let shown = format!("{full:?}");
+        for part in ["Server", "no; wait", "7", "true", "shop"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
+}

@@ -28,6 +28,9 @@ use crate::log::LogLevel;
 use crate::source::client::with_signals_blocked;
 use crate::wait::{Wait, Waited};
 
+#[cfg(test)]
+mod tests;
+
 /// What the saving thread is asked to do.
 enum Request {
     Load(Sender<Result<Option<Saved>>>),

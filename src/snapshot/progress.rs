@@ -272,4 +272,39 @@ mod tests {
             assert!(Progress::from_document(&damaged).is_err());
         }
     }
+
+    #[test]
+    fn a_snapshot_is_under_way_until_its_end_is_acked() {
+        let mut tracker = Tracker::default();
+        tracker.is_saved();
+        assert!(!tracker.is_underway());
+        tracker.mark(3, || Mark::Begin);
+        assert!(tracker.is_underway(), "its beginning is not acked");
+        tracker.acked(3, (0, &[]));
+        assert!(tracker.is_underway(), "nothing was read");
+        tracker.mark(3, || Mark::End);
+        assert!(tracker.is_underway(), "its end is not acked");
+        tracker.acked(3, (0, &[]));
+        assert!(!tracker.is_underway());
+        tracker.resume(Progress::default());
+        assert!(tracker.is_underway());
+    }
+
+    #[test]
+    fn ranges_are_the_same_if_all_of_them_is() {
+        let range = || Range { number: 1, from: Some(1.into()), is_begun: true, to: None };
+        assert_eq!(range(), range());
+        let nan = || Some(Bson::Double(f64::NAN));
+        assert_eq!(Range { to: nan(), ..range() }, Range { to: nan(), ..range() });
+        for other in [
+            Range { number: 2, ..range() },
+            Range { from: None, ..range() },
+            Range { from: Some(2.into()), ..range() },
+            Range { is_begun: false, ..range() },
+            Range { to: Some(1.into()), ..range() },
+        ] {
+            assert_ne!(range(), other);
+            assert_ne!(other, range());
+        }
+    }
 }

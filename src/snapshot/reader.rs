@@ -266,11 +266,11 @@ impl Reader {
     }
 
     async fn read_range(&self, namespace: &Namespace, range: Range) -> DriverResult<()> {
-        self.read_all(namespace, &range, self.find(namespace, &range)).await?;
+        self.read_all(namespace, &range, find(self.at, namespace, &range)).await?;
         // Where there is a lower bound and none above, the server ends below the greatest of all ids.
         if range.to.is_none() && range.from.as_ref().is_some_and(|from| *from != Bson::MaxKey) {
             let last = Range { from: None, is_begun: false, ..range };
-            let mut find = self.find(namespace, &last);
+            let mut find = find(self.at, namespace, &last);
             find.insert("filter", doc! { "_id": Bson::MaxKey });
             self.read_all(namespace, &last, find).await?;
         }
@@ -307,31 +307,60 @@ impl Reader {
             }
         }
     }
+}
 
-    /// By the index's own order: comparisons in a filter see ids of one type only.
-    fn find(&self, namespace: &Namespace, range: &Range) -> Document {
-        let mut concern = doc! { "level": "majority" };
-        if let Some(time) = self.at {
-            // A secondary may not have come so far yet, and a document be in neither. A stream that begins
-            // now begins at the time behind the last one that there was.
-            let increment = time.increment.saturating_sub(1);
-            concern.insert("afterClusterTime", Timestamp { increment, ..time });
-        }
-        let mut command = doc! {
-            "find": &namespace.collection,
-            "hint": { "_id": 1 },
-            "batchSize": 0,
-            "readConcern": concern,
-        };
-        for (name, bound) in [("min", &range.from), ("max", &range.to)] {
-            if let Some(id) = bound {
-                command.insert(name, doc! { "_id": id });
-            }
-        }
-        command
+/// By the index's own order: comparisons in a filter see ids of one type only.
+fn find(at: Option<Timestamp>, namespace: &Namespace, range: &Range) -> Document {
+    let mut concern = doc! { "level": "majority" };
+    if let Some(time) = at {
+        // A secondary may not have come so far yet, and a document be in neither. A stream that begins
+        // now begins at the time behind the last one that there was.
+        let increment = time.increment.saturating_sub(1);
+        concern.insert("afterClusterTime", Timestamp { increment, ..time });
     }
+    let mut command = doc! {
+        "find": &namespace.collection,
+        "hint": { "_id": 1 },
+        "batchSize": 0,
+        "readConcern": concern,
+    };
+    for (name, bound) in [("min", &range.from), ("max", &range.to)] {
+        if let Some(id) = bound {
+            command.insert(name, doc! { "_id": id });
+        }
+    }
+    command
 }
 
 fn primary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(ReadPreference::Primary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_read_by_their_ids_and_not_before_the_beginning_of_the_stream() {
+        let namespace = Namespace { database: "shop".to_owned(), collection: "orders".to_owned() };
+        let range =
+            |from: Option<Bson>, to: Option<Bson>| Range { number: 0, from, is_begun: false, to };
+        let plain = doc! {
+            "find": "orders",
+            "hint": { "_id": 1 },
+            "batchSize": 0,
+            "readConcern": { "level": "majority" },
+        };
+        assert_eq!(find(None, &namespace, &range(None, None)), plain);
+        let at = Some(Timestamp { time: 7, increment: 3 });
+        let mut bounded = plain;
+        bounded.insert(
+            "readConcern",
+            doc! { "level": "majority", "afterClusterTime": Timestamp { time: 7, increment: 2 } },
+        );
+        assert_eq!(find(at, &namespace, &range(None, None)), bounded);
+        bounded.insert("min", doc! { "_id": 1 });
+        bounded.insert("max", doc! { "_id": "x" });
+        assert_eq!(find(at, &namespace, &range(Some(1.into()), Some("x".into()))), bounded);
+    }
 }

@@ -877,3 +877,30 @@ fn who_has_lost_a_checkpoint_does_not_win_it_back_when_it_is_dropped() {
     let (third, _worker) = follow(watch("localhost"));
     assert_eq!(ids(&take(&third, 2)), [1, 2]);
 }
+
+#[test]
+fn a_checkpoint_in_a_collection_is_on_the_disks_of_most_members_when_it_counts() {
+    let set = ReplicaSet::start().unwrap();
+    // The server writes each command into its log, whole.
+    set.client().database("state").run_command(doc! { "profile": 0, "slowms": -1 }).run().unwrap();
+    let buffer = Buffer::new(1);
+    let worker = Worker::watch(set.uri())
+        .database("shop")
+        .option("checkpoint_collection", "state.checkpoints")
+        .spawn(&buffer)
+        .unwrap();
+    assert_eq!(worker.wait_ready_timeout(DEADLINE).unwrap(), Waited::Done);
+    let admin = set.client().database("admin");
+    for command in ["findAndModify", "update"] {
+        // From 4.4 on the log has JSON in it.
+        let begins =
+            [format!("{command}: \"checkpoints\""), format!("\"{command}\":\"checkpoints\"")];
+        let line = ground::eventually(DEADLINE, || {
+            let log = admin.run_command(doc! { "getLog": "global" }).run().unwrap();
+            let mut lines = log.get_array("log").unwrap().iter().filter_map(|line| line.as_str());
+            lines.find(|line| begins.iter().any(|begin| line.contains(begin))).map(str::to_owned)
+        });
+        let plain = line.replace([' ', '"'], "");
+        assert!(plain.contains("w:majority") && plain.contains("j:true"), "{line}");
+    }
+}

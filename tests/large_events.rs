@@ -464,6 +464,23 @@ fn an_event_that_is_not_too_large_is_never_left_out() {
 }
 
 #[test]
+fn an_event_that_can_be_sent_when_it_is_asked_for_alone_is_not_left_out() {
+    let set = ReplicaSet::start().unwrap();
+    let (place, start) = place_with_inserts(&set, 5, &[]);
+    let data = doc! { "failCommands": ["getMore"], "errorCode": 10334 };
+    let fail_point = set
+        .fail_point(
+            doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 }, "data": data },
+        )
+        .unwrap();
+    let buffer = Buffer::new(10);
+    let watch = place.watch().batch_size(1).on_oversized(OnOversized::Skip).start_at(start);
+    let _worker = watch.spawn(&buffer).unwrap();
+    assert_eq!(next_ids(&buffer, 5), inserts(&[0, 1, 2, 3, 4]));
+    fail_point.wait_for_hits(1, DEADLINE).unwrap();
+}
+
+#[test]
 fn what_always_fails_is_not_looked_for_for_ever() {
     let set = ReplicaSet::start().unwrap();
     let place = Place::new(&set, "for_ever");

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ground::ReplicaSet;
 use ground::mongodb::bson::{Document, doc};
 use mongostream::{Buffer, Received, Waited, Worker, WorkerState};
 
@@ -197,6 +198,26 @@ fn close_stops_the_workers_and_wakes_every_blocked_consumer() {
     for worker in &workers {
         assert_eq!(worker.join_timeout(DEADLINE).unwrap(), Waited::Done);
     }
+}
+
+#[test]
+fn a_worker_that_waits_long_for_its_server_stops_at_once() {
+    let set = ReplicaSet::start().unwrap();
+    let buffer = Buffer::new(10);
+    let watch = Worker::watch(set.uri()).database("shop").await_time(Duration::from_millis(10));
+    let worker = spawn_ready(watch, &buffer);
+    let _fail_point = set
+        .fail_point(doc! {
+            "configureFailPoint": "failCommand",
+            "mode": "alwaysOn",
+            "data": { "failCommands": ["getMore", "aggregate"], "errorCode": 91 },
+        })
+        .unwrap();
+    // By then a wait takes four seconds or more: see the waits in `backoff.rs`.
+    let attempts = || buffer.stats().unwrap().workers[0].attempts;
+    ground::wait_until(DEADLINE, "many attempts", || attempts() >= 29);
+    worker.stop();
+    assert_eq!(worker.join_timeout(Duration::from_secs(2)).unwrap(), Waited::Done);
 }
 
 #[test]

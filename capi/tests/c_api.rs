@@ -1018,6 +1018,16 @@ fn a_relative_checkpoint_file_stays_where_it_was_when_the_worker_started() {
 }
 
 #[test]
+fn a_checkpoint_file_is_on_the_disk_before_it_counts() {
+    let place = Place::with_inserts("durable", 1);
+    let file = scratch().join("durable.token");
+    let lines = place.start("capi/tests/c/durable.c", &[file.to_str().unwrap()]).succeed();
+    let each = "text rename directory ";
+    let saves = lines[0].len() / each.len();
+    assert!(saves > 0 && lines[0] == each.repeat(saves), "{lines:?}");
+}
+
+#[test]
 fn a_child_of_fork_neither_holds_nor_frees_the_lock_of_a_checkpoint_file() {
     let place = Place::with_inserts("bystander", 3);
     let file = scratch().join("bystander.token");

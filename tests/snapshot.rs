@@ -320,6 +320,19 @@ fn under_writes_the_copy_becomes_the_collection() {
 }
 
 #[test]
+fn the_first_checkpoint_of_a_snapshot_says_that_nothing_of_it_is_done() {
+    let shop = Shop::new("first");
+    let place = Place::new("first");
+    shop.insert(0..3);
+    // A crash right after this would begin the snapshot anew.
+    let (_buffer, _worker) = follow(shop.watch().checkpoint(place.checkpoint()));
+    let text = std::fs::read_to_string(place.0.join("orders.token")).unwrap();
+    let checkpoint: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(checkpoint["token"].is_object() && checkpoint["snapshot"].is_object(), "{text}");
+    assert_eq!(checkpoint["snapshot"].as_object().unwrap().len(), 0, "{text}");
+}
+
+#[test]
 fn a_restart_goes_on_with_what_was_not_acknowledged() {
     let shop = Shop::new("interrupted");
     let place = Place::new("interrupted");

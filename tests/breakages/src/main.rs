@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use breakages::{Breakage, list, root};
@@ -65,47 +66,49 @@ impl Copy {
             .map_err(|error| format!("{}: {error}", to.display()))
     }
 
-    fn cargo(&self, arguments: &[&str], server: Option<&str>) -> Result<Output, String> {
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(&self.tree).arg("test").args(["--profile", "trial"]).args(arguments);
-        cargo.env("CARGO_TARGET_DIR", &self.target).env("MONGOSTREAM_SIMULATION_RUNS", RUNS);
+    /// A broken library may wait for ever.
+    fn cargo(&self, arguments: &[&str], server: Option<&str>) -> Command {
+        let is_short = arguments.contains(&FAST) && !arguments.contains(&"--no-run");
+        let limit = if is_short { "60" } else { "600" };
+        let mut cargo = Command::new("timeout");
+        cargo.args(["--signal=KILL", limit, "cargo", "test", "--profile", "trial"]).args(arguments);
+        cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
+        cargo.env("MONGOSTREAM_SIMULATION_RUNS", RUNS);
         if let Some(server) = server {
             cargo.env("MONGOSTREAM_TEST_SERVER", server);
         }
-        // A broken library may wait for ever.
-        let is_short = arguments.contains(&FAST) && !arguments.contains(&"--no-run");
-        let limit = if is_short { "60" } else { "600" };
-        let mut limited = Command::new("timeout");
-        limited.args(["--signal=KILL", limit]).arg(cargo.get_program()).args(cargo.get_args());
-        limited.current_dir(&self.tree);
-        for (name, value) in cargo.get_envs() {
-            limited.env(name, value.unwrap_or_default());
-        }
-        run(&mut limited)
+        cargo
     }
 
-    /// The first test that fails, and how long it took.
+    /// The first test that fails, and after which time. The others are not waited for.
     fn failing(
         &self,
         arguments: &[&str],
         server: Option<&str>,
     ) -> Result<Option<(String, Duration)>, String> {
         let began = Instant::now();
-        let output = self.cargo(arguments, server)?;
-        if output.status.success() {
-            return Ok(None);
+        let mut cargo = self.cargo(arguments, server);
+        cargo.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut running = cargo.spawn().map_err(|error| format!("{cargo:?}: {error}"))?;
+        let output = running.stdout.take().map(BufReader::new);
+        for line in output.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+            let failed =
+                line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
+            if let Some(name) = failed {
+                // It ends those whom it has started.
+                let number = running.id().to_string();
+                run(Command::new("kill").args(["-TERM", &number]))?;
+                running.wait().map_err(|error| error.to_string())?;
+                return Ok(Some((name.to_owned(), began.elapsed())));
+            }
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let failed = text.lines().find_map(|line| {
-            let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
-            Some(name.trim_end_matches(" - should panic").to_owned())
-        });
-        let name = failed.unwrap_or_else(|| "it does not end, or ends the process".to_owned());
-        Ok(Some((name, began.elapsed())))
+        let ended = running.wait().map_err(|error| error.to_string())?;
+        let name = || "it does not end, or ends the process".to_owned();
+        Ok((!ended.success()).then(|| (name(), began.elapsed())))
     }
 
     fn build(&self, arguments: &[&str]) -> Result<(), String> {
-        let output = self.cargo(&[arguments, &["--no-run"]].concat(), None)?;
+        let output = run(&mut self.cargo(&[arguments, &["--no-run"]].concat(), None))?;
         if output.status.success() {
             return Ok(());
         }

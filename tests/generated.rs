@@ -33,7 +33,7 @@ fn check(path: &Path, generated: &str) {
 
 /// Compares what stands between the marks of a committed file with what it should be, or writes it.
 fn check_options(file: &str, generated: &str) {
-    const BEGIN: &str = "<!-- options: made from src/options.rs by tests/generated.rs -->\n";
+    const BEGIN: &str = "<!-- options: made from src/options/table.rs by tests/generated.rs -->\n";
     const END: &str = "<!-- /options -->";
     let path = root().join(file);
     let text = std::fs::read_to_string(&path).unwrap();

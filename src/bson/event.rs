@@ -7,9 +7,22 @@ use crate::bson::element::{Document, Element, Elements, Head, Kind, Malformed, P
 use crate::bson::token::TokenPlace;
 use crate::error::Result;
 
-/// The top-level fields that have a place of their own in a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
+/// Makes the fields and their number from one list.
+macro_rules! fields {
+    ($($name:ident),* $(,)?) => {
+        /// The top-level fields that have a place of their own in a message.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Field {
+            $($name),*
+        }
+
+        impl Field {
+            const COUNT: usize = [$(Field::$name),*].len();
+        }
+    };
+}
+
+fields! {
     ResumeToken,
     OperationType,
     ClusterTime,
@@ -26,8 +39,6 @@ pub(crate) enum Field {
 }
 
 impl Field {
-    const COUNT: usize = Field::Lsid as usize + 1;
-
     /// None for fields of newer servers, and for fields whose type is not the one that the name promises.
     fn of(key: &[u8], kind: Kind) -> Option<Field> {
         // One comparison after the other: a match on slices goes byte by byte.

@@ -235,3 +235,43 @@ pub(crate) fn is_large(reply: &[u8]) -> bool {
     const LARGE: usize = 64 << 10;
     reply.len() >= LARGE
 }
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    fn token(data: &str) -> Token {
+        Token::from(doc! { "_data": data }.to_vec().unwrap())
+    }
+
+    /// A reply with these events and this token after them.
+    fn reply(events: &[bson::Document], after: &str) -> Reply {
+        let events: Vec<_> = events.iter().map(|event| event.to_vec().unwrap()).collect();
+        let mut reply = Reply::for_test(&events);
+        reply.token = Some(token(after));
+        reply
+    }
+
+    fn fragment(data: &str, number: i32) -> bson::Document {
+        doc! { "_id": { "_data": data }, "splitEvent": { "fragment": number, "of": 2 }, "part": number }
+    }
+
+    #[test]
+    fn a_token_within_a_split_event_is_no_place_to_go_on() {
+        let mut fragments = Fragments::default();
+        let plain = doc! { "_id": { "_data": "81" }, "operationType": "insert" };
+        let first = reply(&[plain.clone(), fragment("82", 1)], "82");
+        assert!(first.has_fragments(&fragments));
+        let parts = first.join(&mut fragments).unwrap();
+        assert_eq!(parts.len(), 1);
+        assert_eq!(parts[0].token(), Some(&token("81")), "of the last whole event");
+        let second = reply(&[fragment("83", 2), plain], "85");
+        assert!(second.has_fragments(&fragments), "one is pending");
+        let parts = second.join(&mut fragments).unwrap();
+        let tokens: Vec<_> = parts.iter().map(Reply::token).collect();
+        assert_eq!(tokens, [Some(&token("83")), Some(&token("85"))]);
+        assert_eq!(parts[0].last_token(), Some(token("83")));
+    }
+}

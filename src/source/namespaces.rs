@@ -252,4 +252,70 @@ mod tests {
         let text = Namespaces::new(None, &many).unwrap().to_string();
         assert!(text.ends_with(",d07.collection,... 92 more"), "{text}");
     }
+
+    #[test]
+    fn the_stage_lets_through_the_collections_their_renames_and_what_ends_them() {
+        let stage = |items: &[&str]| {
+            let stage = of(None, items).unwrap().stage();
+            stage.get_document("$match").unwrap().get_array("$or").unwrap().clone()
+        };
+        let documents =
+            |all: &[Document]| all.iter().cloned().map(Bson::Document).collect::<Vec<_>>();
+        let ends = |words: &[&str]| doc! { "operationType": { "$in": words.to_vec() } };
+        assert_eq!(
+            stage(&["shop.b", "shop.a"]),
+            documents(&[
+                doc! { "$expr": { "$in": ["$ns.coll", { "$literal": ["a", "b"] }] } },
+                doc! { "to.coll": { "$in": ["a", "b"] } },
+                ends(&["invalidate", "dropDatabase"]),
+            ])
+        );
+        assert_eq!(
+            stage(&["shop.*", "shop.a"]),
+            documents(&[doc! { "ns.db": "shop" }, doc! { "to.db": "shop" }, ends(&["invalidate"])])
+        );
+        let names = vec!["x"];
+        assert_eq!(
+            stage(&["a.x", "b.*"]),
+            documents(&[
+                doc! { "operationType": "dropDatabase", "ns.db": "a" },
+                doc! { "$expr": { "$in": ["$ns.coll", { "$literal": &names }] }, "ns.db": "a" },
+                doc! { "to.coll": { "$in": &names }, "to.db": "a" },
+                doc! { "ns.db": "b" },
+                doc! { "to.db": "b" },
+                ends(&["invalidate"]),
+            ])
+        );
+        let pattern = |name: &str| match condition(name) {
+            Bson::RegularExpression(regex) => regex.pattern.to_string(),
+            other => other.to_string(),
+        };
+        assert_eq!(pattern("plain"), "\"plain\"");
+        // From the first character to the last one, and across the ends of lines.
+        assert_eq!(pattern("*_log"), r"^[\s\S]*\_log\z");
+        assert_eq!(pattern("a.b*ü1"), r"^a\.b[\s\S]*ü1\z");
+        let patterns = ["a*".to_owned(), "b".to_owned()].map(|name| condition(&name));
+        assert_eq!(
+            stage(&["shop.a*", "shop.b"])[0],
+            doc! { "ns.coll": { "$in": patterns.to_vec() } }.into()
+        );
+    }
+
+    #[test]
+    fn what_is_included_is_known_without_the_server() {
+        let names = of(None, &["shop.a*", "shop.b", "store.c"]).unwrap();
+        assert!(
+            names.include("shop", "ax")
+                && names.include("shop", "b")
+                && names.include("store", "c")
+        );
+        assert!(
+            !names.include("store", "b") && !names.include("shop", "c") && !names.include("x", "b")
+        );
+        assert!(
+            names.lists("shop", "b") && names.lists("shop", "a*") && !names.lists("shop", "ax")
+        );
+        assert!(names.has_patterns_in("shop") && !names.has_patterns_in("store"));
+        assert_eq!(names.databases().collect::<Vec<_>>(), ["shop", "store"]);
+    }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::checkpoint::ledger::Ledger;
 
-/// For how long a test waits for what has to come at once.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// For how long a test waits for what has to come at once. Whoever waits inside of it waits longer.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 fn worker() -> Arc<Control> {
     let ledger = Ledger::new("test", crate::options::Options::new().style());
@@ -47,7 +47,7 @@ fn take(queue: &Queue, max: usize) -> String {
 
 /// Takes with a wait that is long enough.
 fn take_one(queue: &Queue) -> Received<Vec<Piece>> {
-    queue.take(1, Wait::at_most(DEADLINE)).expect("no failure")
+    queue.take(1, Wait::at_most(2 * DEADLINE)).expect("no failure")
 }
 
 #[test]
@@ -122,11 +122,13 @@ fn each_waiting_consumer_is_woken() {
             (0..3).map(|_| scope.spawn(|| take_one(&queue).some().is_some())).collect();
         await_that(&queue, |state| state.waiting_consumers == 3);
         assert!(queue.push(&events(0, &[1; 3]), &stop).is_ok());
+        await_that(&queue, |state| state.waiting_consumers == 0);
         assert!(all.into_iter().all(|consumer| consumer.join().unwrap()));
         let all: Vec<_> =
             (0..3).map(|_| scope.spawn(|| take_one(&queue).some().is_none())).collect();
         await_that(&queue, |state| state.waiting_consumers == 3);
         queue.close();
+        await_that(&queue, |state| state.waiting_consumers == 0);
         assert!(all.into_iter().all(|consumer| consumer.join().unwrap()), "closing wakes all");
     });
     assert_eq!(queue.state().waiting_consumers, 0);

@@ -35,3 +35,16 @@ impl Clock {
 pub(crate) fn unix_time() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_its_running_is_an_instant_after_its_start() {
+        let clock = Clock::start();
+        let minute = Duration::from_secs(60);
+        assert_eq!(clock.at(minute).duration_since(clock.at(Duration::ZERO)), minute);
+        assert!(clock.at(clock.now().running) <= Instant::now());
+    }
+}

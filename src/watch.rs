@@ -417,3 +417,17 @@ impl std::fmt::Debug for Watch {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_mistakes_the_first_is_told() {
+        let watch = Worker::watch("mongodb://localhost")
+            .option("batch_size", "none")
+            .option("nonsense", "1");
+        let error = watch.spawn(&Buffer::new(1)).map(drop).unwrap_err();
+        assert!(error.to_string().contains("batch_size"), "{error}");
+    }
+}

@@ -135,10 +135,7 @@ impl Worker {
             Some(checkpointer) => checkpointer.save_last(&self.ledger, wait),
             None => Ok(Waited::Done),
         };
-        match (saved, self.failure()) {
-            (Ok(Waited::Done) | Err(_), Some(failure)) => Err(failure),
-            (saved, _) => saved,
-        }
+        joined(saved, self.failure())
     }
 
     fn failure(&self) -> Option<Error> {
@@ -152,6 +149,15 @@ impl Worker {
         self.origin.check().ok()?;
         let token = self.ledger.acks().position();
         token.map(|token| json::of_token(&token))
+    }
+}
+
+/// What somebody is told who joins a worker: why it has failed comes before what became of its checkpoint, but not
+/// before it is known.
+fn joined(saved: Result<Waited>, failure: Option<Error>) -> Result<Waited> {
+    match (saved, failure) {
+        (Ok(Waited::Done) | Err(_), Some(failure)) => Err(failure),
+        (saved, _) => saved,
     }
 }
 
@@ -171,5 +177,25 @@ impl Drop for Worker {
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker").field("name", &self.name()).field("state", &self.state()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_joins_a_worker_that_has_failed_is_told_why() {
+        let error = |text: &str| Error::new(ErrorKind::Checkpoint, text);
+        let told = |saved: Result<Waited>, failure: Option<Error>| {
+            joined(saved, failure).map_err(|error| error.to_string())
+        };
+        let failed = || Some(error("the worker"));
+        assert_eq!(told(Ok(Waited::Done), None), Ok(Waited::Done));
+        assert_eq!(told(Ok(Waited::Timeout), None), Ok(Waited::Timeout));
+        assert_eq!(told(Err(error("the store")), None), Err("the store".to_owned()));
+        assert_eq!(told(Ok(Waited::Done), failed()), Err("the worker".to_owned()));
+        assert_eq!(told(Err(error("the store")), failed()), Err("the worker".to_owned()));
+        assert_eq!(told(Ok(Waited::Timeout), failed()), Ok(Waited::Timeout), "it is not saved yet");
     }
 }

@@ -237,6 +237,15 @@ fn dropping_every_handle_of_a_buffer_stops_its_workers() {
 }
 
 #[test]
+fn dropping_its_handle_stops_a_worker() {
+    let set = ground::shared();
+    let database = set.database("handle");
+    let buffer = Buffer::new(10);
+    drop(spawn_ready(watch_database(&database), &buffer));
+    assert!(matches!(buffer.recv_timeout(DEADLINE).unwrap(), Received::Closed));
+}
+
+#[test]
 fn messages_and_workers_outlive_their_buffer() {
     let set = ground::shared();
     let database = set.database("outlive");

@@ -356,4 +356,15 @@ mod tests {
         line!(LogLevel::Error, "w", "it is not wanted");
         PANICS.set(false);
     }
+
+    #[test]
+    fn a_callback_gets_a_whole_line_without_its_end() {
+        let (sender, lines) = crossbeam_channel::unbounded();
+        let callback: Arc<Callback> = Arc::new(move |level, text: &std::ffi::CStr| {
+            let _ = sender.send((level, text.to_str().unwrap_or_default().to_owned()));
+        });
+        let current = Current::new(LogLevel::Info, callback);
+        current.sink.write(LogLevel::Info, "a\0b\r\n".to_owned());
+        assert_eq!(lines.try_recv(), Ok((LogLevel::Info, "a\u{fffd}b".to_owned())));
+    }
 }

@@ -428,6 +428,7 @@ mod tests {
             .option("batch_size", "none")
             .option("nonsense", "1");
         let error = watch.spawn(&Buffer::new(1)).map(drop).unwrap_err();
-        assert!(error.to_string().contains("batch_size"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("batch_size") && !text.contains("await_ms"), "{text}");
     }
 }

@@ -10,3 +10,18 @@ pub(crate) fn is_same_id(a: &Bson, b: &Bson) -> bool {
         (a, b) => a == b || doc! { "_id": a }.to_vec().ok() == doc! { "_id": b }.to_vec().ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_holds_what_is_not_a_number_is_itself() {
+        let nan = || Bson::Double(f64::NAN);
+        let holds = |number: Bson| Bson::Document(doc! { "a": 1, "b": [number] });
+        assert!(is_same_id(&nan(), &nan()) && is_same_id(&holds(nan()), &holds(nan())));
+        assert!(is_same_id(&1.into(), &1.into()));
+        assert!(!is_same_id(&nan(), &1.0.into()) && !is_same_id(&1.0.into(), &nan()));
+        assert!(!is_same_id(&holds(nan()), &holds(1.into())));
+    }
+}

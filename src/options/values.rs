@@ -139,3 +139,13 @@ pub enum OnOversized {
     /// `operationType` the event has.
     Skip,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_at_a_second_begins_with_its_first_change() {
+        assert_eq!(Start::at(5), Start::Time { seconds: 5, increment: 0 });
+    }
+}

@@ -235,8 +235,8 @@ impl Course {
             (Doing::ReadingSnapshot, Happened::Failed { fault, .. }) => {
                 self.judge(fault, Phase::Snapshot, now)
             }
-            (Doing::FindingInvalidate, Happened::Token(token)) => self.invalidated(token, now),
-            (Doing::FindingInvalidate, Happened::Nothing) => self.closed(now),
+            (Doing::FindingInvalidate, Happened::Token(token)) => self.invalidated(token),
+            (Doing::FindingInvalidate, Happened::Nothing) => self.closed(),
             (Doing::PassingOver(fault, phase, token), happened) => {
                 self.passed_over(fault, phase, token, happened, now)
             }
@@ -244,7 +244,7 @@ impl Course {
             (_, Happened::Failed { fault, is_open, wire_version }) => {
                 self.failed(fault, is_open, wire_version, now)
             }
-            (_, Happened::Closed) => self.find_invalidate(now),
+            (_, Happened::Closed) => self.find_invalidate(),
             _ => Step::End(Ending::Bug("a step had a result that is not its own")),
         }
     }
@@ -375,7 +375,7 @@ impl Course {
                 }
                 self.again(why, from, Some(pace), now)
             }
-            End::Closed => self.find_invalidate(now),
+            End::Closed => self.find_invalidate(),
         }
     }
 
@@ -393,9 +393,9 @@ impl Course {
     ///
     /// It is looked for from before the last reply, because newer servers place that reply's token after the
     /// `invalidate` (seen with 6.0.5) and older ones before it (4.2.6).
-    fn find_invalidate(&mut self, now: Now) -> Step {
+    fn find_invalidate(&mut self) -> Step {
         match self.invalidate.take() {
-            Some(token) => self.invalidated(token, now),
+            Some(token) => self.invalidated(token),
             None => {
                 let before = self.before.clone();
                 self.doing(Doing::FindingInvalidate, Step::FindInvalidate(before))
@@ -403,7 +403,7 @@ impl Course {
         }
     }
 
-    fn invalidated(&mut self, token: Token, _now: Now) -> Step {
+    fn invalidated(&mut self, token: Token) -> Step {
         if self.rules.on_invalidate == OnInvalidate::Stop {
             return Step::End(Ending::Invalidated(Some(token)));
         }
@@ -412,7 +412,7 @@ impl Course {
     }
 
     /// Servers end a change stream in this way for no other reason than an `invalidate`, found or not.
-    fn closed(&mut self, _now: Now) -> Step {
+    fn closed(&mut self) -> Step {
         if self.rules.on_invalidate == OnInvalidate::Stop {
             return Step::End(Ending::Invalidated(None));
         }

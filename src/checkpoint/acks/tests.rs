@@ -14,7 +14,7 @@ fn place_of(token: &[u8]) -> u64 {
 }
 
 /// Events of one reply, by their tokens; an empty one is none.
-struct Tokens(Vec<Vec<u8>>);
+pub(in crate::checkpoint) struct Tokens(pub(in crate::checkpoint) Vec<Vec<u8>>);
 
 impl Places for Tokens {
     fn len(&self) -> usize {

@@ -4,7 +4,7 @@ use bson::doc;
 
 use super::*;
 use crate::bson::token::Token;
-use crate::checkpoint::acks::Places;
+use crate::checkpoint::acks::tests::Tokens;
 use crate::options::Options;
 use crate::source::scope::Scope;
 
@@ -74,19 +74,6 @@ impl CheckpointStore for Store {
 
     fn give_back(&self, _name: &str) -> Result<(), StoreError> {
         self.answer("back")
-    }
-}
-
-/// Events with tokens.
-struct Tokens(Vec<Vec<u8>>);
-
-impl Places for Tokens {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn place(&self, index: usize) -> Option<&[u8]> {
-        self.0.get(index).map(Vec::as_slice)
     }
 }
 

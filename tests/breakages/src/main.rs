@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,17 @@ const USAGE: &str = "usage: mongostream-breakages [--only TEXT] [--missing] [--f
 /// Runs of the simulation for each breakage: about two seconds.
 const RUNS: &str = "3000";
 
+/// What is said where no test fails, and all the same they do not pass.
+const ENDLESS: &str = "it does not end, or ends the process";
+
 /// The package whose unit tests have both the library's and the simulation.
 const FAST: &str = "mongostream-simulation";
 
 /// What came of a breakage: the test that has found it, and after which time. `None` if all tests passed.
 struct Verdict {
     found: Option<(String, Duration)>,
+    /// The test, where it runs on a real server.
+    on_server: Option<String>,
 }
 
 /// A copy of the repository, in which things are broken.
@@ -38,6 +43,8 @@ impl Copy {
     fn new(is_fast: bool) -> Result<Self, String> {
         let at = root().join("target/breakages");
         let copy = Self { tree: at.join("tree"), target: at.join("target"), is_fast };
+        // What was removed from the repository must not be tested.
+        let _ = fs::remove_dir_all(&copy.tree);
         let listed = run(Command::new("git").current_dir(root()).args([
             "ls-files",
             "-z",
@@ -47,23 +54,13 @@ impl Copy {
         ]))?;
         for name in String::from_utf8_lossy(&listed.stdout).split('\0') {
             let (from, to) = (root().join(name), copy.tree.join(name));
-            if !from.is_file() {
-                continue;
+            if from.is_file() {
+                fs::create_dir_all(to.parent().unwrap_or(&copy.tree))
+                    .and_then(|()| fs::copy(&from, &to))
+                    .map_err(|error| format!("{name}: {error}"))?;
             }
-            copy.write(&to, &fs::read(&from).map_err(|error| error.to_string())?)?;
         }
         Ok(copy)
-    }
-
-    /// Leaves a file that is right as it is: it need not be built again.
-    fn write(&self, to: &Path, bytes: &[u8]) -> Result<(), String> {
-        if fs::read(to).is_ok_and(|present| present == bytes) {
-            return Ok(());
-        }
-        let folder = to.parent().unwrap_or(&self.tree);
-        fs::create_dir_all(folder)
-            .and_then(|()| fs::write(to, bytes))
-            .map_err(|error| format!("{}: {error}", to.display()))
     }
 
     /// A broken library may wait for ever.
@@ -103,8 +100,7 @@ impl Copy {
             }
         }
         let ended = running.wait().map_err(|error| error.to_string())?;
-        let name = || "it does not end, or ends the process".to_owned();
-        Ok((!ended.success()).then(|| (name(), began.elapsed())))
+        Ok((!ended.success()).then(|| (ENDLESS.to_owned(), began.elapsed())))
     }
 
     fn build(&self, arguments: &[&str]) -> Result<(), String> {
@@ -118,43 +114,60 @@ impl Copy {
     fn try_breakage(&self, breakage: &Breakage) -> Result<Verdict, String> {
         let file = self.tree.join(&breakage.file);
         let sound = fs::read_to_string(&file).map_err(|error| error.to_string())?;
-        self.write(&file, breakage.applied_to(&sound)?.as_bytes())?;
+        let write = |text: &str| fs::write(&file, text).map_err(|error| error.to_string());
+        write(&breakage.applied_to(&sound)?)?;
         let verdict = self.try_tests(breakage);
-        self.write(&file, sound.as_bytes())?;
-        verdict
+        write(&sound)?;
+        let verdict = verdict?;
+        // A test that fails now and then, or in this copy of the repository, has found nothing.
+        if let (Some(test), Some(by)) = (&verdict.on_server, &breakage.by) {
+            let (arguments, server) = test_on_server(by);
+            self.build(&arguments)?;
+            let alone = [&arguments[..], &["--", "--exact", test]].concat();
+            if self.failing(&alone, server)?.is_some() {
+                return Err(format!("{test} fails without the breakage, too"));
+            }
+        }
+        Ok(verdict)
     }
 
     fn try_tests(&self, breakage: &Breakage) -> Result<Verdict, String> {
         let fast = ["-p", FAST, "--lib"];
-        let is_of_library = breakage.file.starts_with("src/");
-        if is_of_library {
+        if breakage.file.starts_with("src/") {
             self.build(&fast)?;
             let simulation = [&fast[..], &["--", "simulation::tests"]].concat();
             if let Some((_, time)) = self.failing(&simulation, None)? {
-                let found = Some(("the simulation".to_owned(), time));
-                return Ok(Verdict { found });
+                return Ok(Verdict {
+                    found: Some(("the simulation".to_owned(), time)),
+                    on_server: None,
+                });
             }
             let units = [&fast[..], &["--", "--skip", "simulation::tests"]].concat();
             if let Some((name, time)) = self.failing(&units, None)? {
-                return Ok(Verdict { found: Some((format!("`{name}`"), time)) });
+                return Ok(Verdict { found: Some((format!("`{name}`"), time)), on_server: None });
             }
         }
         let Some(by) = breakage.by.as_ref().filter(|_| !self.is_fast) else {
-            return Ok(Verdict { found: None });
+            return Ok(Verdict { found: None, on_server: None });
         };
-        let (target, server) =
-            by.split_once(" on ").map_or((by.as_str(), None), |(t, s)| (t, Some(s)));
-        let package = match target {
-            "c_api" => "mongostream-capi",
-            "unified" => "mongostream-unified",
-            _ => "mongostream",
-        };
-        let arguments = ["-p", package, "--test", target];
+        let (arguments, server) = test_on_server(by);
         self.build(&arguments)?;
         let found = self.failing(&arguments, server)?;
+        let on_server = found.as_ref().map(|(name, _)| name.clone()).filter(|name| name != ENDLESS);
         let found = found.map(|(name, time)| (format!("{by}: `{name}`"), time));
-        Ok(Verdict { found })
+        Ok(Verdict { found, on_server })
     }
+}
+
+/// What cargo is told for a test that the list names, and the version of its server.
+fn test_on_server(by: &str) -> (Vec<&str>, Option<&str>) {
+    let (target, server) = by.split_once(" on ").map_or((by, None), |(t, s)| (t, Some(s)));
+    let package = match target {
+        "c_api" => "mongostream-capi",
+        "unified" => "mongostream-unified",
+        _ => "mongostream",
+    };
+    (vec!["-p", package, "--test", target], server)
 }
 
 fn run(command: &mut Command) -> Result<Output, String> {

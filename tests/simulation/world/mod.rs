@@ -4,10 +4,13 @@
 //! says, what a failure means, the order of tokens. The world around them is a model, and so is the thread that does what
 //! the course says. One seed is one run.
 
+mod consumers;
+mod faults;
 mod life;
 mod oplog;
 mod plan;
 mod snapshot;
+mod thread;
 
 pub use self::plan::{Report, describe, run};
 

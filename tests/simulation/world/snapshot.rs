@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bson::{Bson, doc};
 
-use super::life::{Asked, Broken, Content, Life, Message, Tokens, World};
+use super::faults::Asked;
+use super::life::{Broken, Content, Life, Message, Tokens, World};
 use super::oplog::{Answered, ModelCursor};
 use crate::bson::namespace::Namespace;
 use crate::snapshot::progress::{Current, Mark, Progress, Range};

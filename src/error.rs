@@ -85,10 +85,10 @@ impl ErrorKind {
 /// The text ([`Display`](fmt::Display)) names the deployment without its credentials. Cloning is
 /// cheap; an error may be sent to and shared between threads.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error(Arc<Details>);
 
 #[derive(Clone)]
-struct Inner {
+struct Details {
     kind: ErrorKind,
     message: String,
     server_code: i32,
@@ -101,7 +101,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(Details {
             kind,
             message: message.into(),
             server_code: 0,
@@ -130,7 +130,7 @@ impl Error {
         self.change(|inner| inner.worker = Some(name.to_owned()))
     }
 
-    fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
+    fn change(self, change: impl FnOnce(&mut Details)) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.0);
         change(&mut inner);
         Self(Arc::new(inner))

@@ -80,9 +80,9 @@ pub(crate) unsafe fn required_mut<'a, T>(object: *mut T, what: &str) -> Result<&
 
 /// Where C wants a result. Nothing need have been written there before, so it is never referred to, only
 /// written.
-pub(crate) struct Place<T>(NonNull<T>);
+pub(crate) struct OutParam<T>(NonNull<T>);
 
-impl<T> Place<T> {
+impl<T> OutParam<T> {
     /// `None` for NULL.
     ///
     /// # Safety
@@ -166,7 +166,7 @@ pub(crate) fn give_text(text: &str) -> Result<*mut c_char> {
 /// `length` is NULL or points to a place for a `usize`.
 pub(crate) unsafe fn lend_bytes(bytes: &[u8], length: *mut usize) -> *const u8 {
     // SAFETY: as the caller says.
-    if let Some(length) = unsafe { Place::new(length) } {
+    if let Some(length) = unsafe { OutParam::new(length) } {
         length.put(bytes.len());
     }
     bytes.as_ptr()
@@ -193,4 +193,28 @@ pub(crate) fn on_exit(handler: extern "C" fn()) -> bool {
 #[cfg(not(unix))]
 pub(crate) fn on_exit(_handler: extern "C" fn()) -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A panic that writes nothing to standard error.
+    fn panic() -> ! {
+        std::panic::resume_unwind(Box::new("a test"))
+    }
+
+    #[test]
+    fn a_panic_ends_before_c() {
+        assert_eq!(plain(7, || panic()), 7);
+        let error = caught::<()>(|| panic()).unwrap_err();
+        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Panic, false));
+    }
+
+    #[test]
+    fn a_call_without_a_panic_answers_for_itself() {
+        assert_eq!(plain(7, || 8), 8);
+        assert_eq!(caught(|| Ok(8)).unwrap(), 8);
+        assert_eq!(caught::<()>(|| Err(argument("no"))).unwrap_err().kind(), ErrorKind::Argument);
+    }
 }

@@ -9,7 +9,9 @@ use library::skin::{self, Wait};
 use library::{Buffer, Received, shutdown};
 
 use crate::batch::ms_batch;
-use crate::boundary::{Place, argument, borrow, free, give, give_text, on_exit, plain, required};
+use crate::boundary::{
+    OutParam, argument, borrow, free, give, give_text, on_exit, plain, required,
+};
 use crate::calls::{pointer, status};
 use crate::error::ms_error;
 use crate::message::ms_message;
@@ -123,7 +125,7 @@ pub unsafe extern "C" fn ms_buffer_recv_message(
     status(error, || {
         // SAFETY: each is NULL or valid, as the C API asks for.
         let (buffer, place) = unsafe {
-            (required(buffer, "buffer")?, Place::required(message, "the place for the message")?)
+            (required(buffer, "buffer")?, OutParam::required(message, "the place for the message")?)
         };
         let received = skin::receive(&buffer.buffer, wait_of(timeout_ms))?;
         Ok(put(received, place, |message| ms_message { message }))
@@ -147,7 +149,7 @@ pub unsafe extern "C" fn ms_buffer_recv_batch(
     status(error, || {
         // SAFETY: each is NULL or valid, as the C API asks for.
         let (buffer, place) = unsafe {
-            (required(buffer, "buffer")?, Place::required(batch, "the place for the batch")?)
+            (required(buffer, "buffer")?, OutParam::required(batch, "the place for the batch")?)
         };
         if max == 0 {
             return Err(argument("max is 0; a batch has at least one message"));
@@ -157,7 +159,11 @@ pub unsafe extern "C" fn ms_buffer_recv_batch(
     })
 }
 
-fn put<T, U>(received: Received<T>, place: Place<*mut U>, make: impl FnOnce(T) -> U) -> ms_status {
+fn put<T, U>(
+    received: Received<T>,
+    place: OutParam<*mut U>,
+    make: impl FnOnce(T) -> U,
+) -> ms_status {
     match received {
         Received::Some(value) => {
             place.put(give(make(value)));

@@ -4,7 +4,7 @@ use std::ptr;
 
 use library::{Error, Result, skin};
 
-use crate::boundary::{Place, caught, give, plain};
+use crate::boundary::{OutParam, caught, give, plain};
 use crate::error::ms_error;
 use crate::status::{ms_status, status_of};
 
@@ -40,7 +40,7 @@ fn fallible<T>(
 /// Gives an error to C; back again if C has no place for it.
 pub(crate) fn report(error: *mut *mut ms_error, failure: Error) -> Result<(), Error> {
     // SAFETY: `error` is NULL or points to a place for a pointer, by the rules of the C API.
-    let Some(place) = (unsafe { Place::new(error) }) else { return Err(failure) };
+    let Some(place) = (unsafe { OutParam::new(error) }) else { return Err(failure) };
     place.put(plain(ptr::null_mut(), || give(ms_error::new(failure))));
     Ok(())
 }

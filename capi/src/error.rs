@@ -76,3 +76,17 @@ pub unsafe extern "C" fn ms_error_free(error: *mut ms_error) {
     // SAFETY: NULL or an error that is used no more, as the C API asks for.
     unsafe { free(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use library::ErrorKind;
+    use library::skin;
+
+    use super::*;
+
+    #[test]
+    fn c_sees_the_whole_text_although_it_has_a_nul() {
+        let error = ms_error::new(skin::error(ErrorKind::Server, "before\0after", false));
+        assert_eq!(error.message.with_nul(), "before\u{fffd}after\0".as_bytes());
+    }
+}

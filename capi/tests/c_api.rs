@@ -492,6 +492,17 @@ fn a_callback_takes_the_place_of_standard_error() {
 }
 
 #[test]
+fn an_error_that_nobody_takes_is_a_line_in_the_log() {
+    let place = Place::new("log");
+    let mut command = Command::new(compile("capi/tests/c/log.c", &[]));
+    command.args([&*place.uri, place.database.name(), &place.since, "errors_that_nobody_takes"]);
+    let ended = Running::of("log", command.env(LOG, "error")).end();
+    assert!(ended.status.success() && ended.lines == ["done"], "{}", ended.stderr);
+    let first = ended.stderr.starts_with("mongostream: error: ") && ended.stderr.contains("first");
+    assert!(first && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+}
+
+#[test]
 fn every_number_has_a_status_name() {
     misuse("statuses_that_do_not_exist");
 }
@@ -526,6 +537,11 @@ fn receive(way: &str) -> Vec<String> {
 #[test]
 fn a_receive_that_finds_nothing_waits_as_long_as_it_is_told() {
     receive("timeouts");
+}
+
+#[test]
+fn what_a_snapshot_reads_has_no_resume_token() {
+    receive("snapshot");
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl<'a> Document<'a> {
             ahead,
             beyond: self.ahead.len().saturating_sub(self.length).min(ahead.len()),
             outermost: self.outermost,
-            state: if is_sized { State::Sized } else { State::Unsized },
+            state: if is_sized { ElementsState::Sized } else { ElementsState::Unsized },
         }
     }
 
@@ -72,7 +72,7 @@ impl<'a> Document<'a> {
 
     /// Where the value of the first element with this key stands, if that is before any damage.
     #[inline(always)]
-    pub(crate) fn find(self, key: &[u8]) -> Option<Place> {
+    pub(crate) fn find(self, key: &[u8]) -> Option<ValuePlace> {
         let mut elements = self.elements();
         loop {
             match elements.place()? {
@@ -156,12 +156,12 @@ pub(crate) struct Head<'a> {
 
 /// Where a value stands: less to keep than the value.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Place {
+pub(crate) struct ValuePlace {
     kind: Kind,
     offset: usize,
 }
 
-impl Place {
+impl ValuePlace {
     /// Whether there is one.
     pub(crate) fn is_some(&self) -> bool {
         self.kind != Kind::default()
@@ -196,7 +196,7 @@ impl Place {
     #[inline(always)]
     pub(crate) fn elements(self, outermost: &[u8]) -> Elements<'_> {
         let ahead = outermost.get(self.offset..).unwrap_or_default();
-        Elements { ahead, beyond: 0, outermost: outermost.len(), state: State::Sized }
+        Elements { ahead, beyond: 0, outermost: outermost.len(), state: ElementsState::Sized }
     }
 }
 
@@ -210,13 +210,13 @@ pub(crate) struct Elements<'a> {
     beyond: usize,
     /// The length of the outermost document.
     outermost: usize,
-    state: State,
+    state: ElementsState,
 }
 
 // A whole word, see `Kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-enum State {
+enum ElementsState {
     /// The length prefix agrees with the bytes that are there.
     Sized,
     Unsized,
@@ -230,7 +230,7 @@ impl<'a> Elements<'a> {
 
     /// Makes the walk end here.
     pub(crate) fn stop(&mut self) {
-        self.state = State::Done;
+        self.state = ElementsState::Done;
         self.beyond = self.ahead.len();
     }
 
@@ -280,7 +280,7 @@ impl<'a> Elements<'a> {
             let (kind, plain) = (Kind(usize::from(*kind)), Some(key));
             return Some(Ok(Head { kind, key: key.get(..length)?, plain }));
         }
-        if let ([0], State::Sized) = (self.own(), self.state) {
+        if let ([0], ElementsState::Sized) = (self.own(), self.state) {
             self.stop();
             return None;
         }
@@ -293,7 +293,7 @@ impl<'a> Elements<'a> {
     // Not by reference: what is not referred to need not be in memory.
     #[inline(never)]
     fn other_head(mut self) -> (Option<Result<Head<'a>, Malformed>>, Self) {
-        if self.state == State::Done {
+        if self.state == ElementsState::Done {
             return (None, self);
         }
         let offset = self.offset();
@@ -333,12 +333,12 @@ impl<'a> Elements<'a> {
 
     /// The next element, whose value is only walked over.
     #[inline(always)]
-    pub(crate) fn place(&mut self) -> Option<Result<(Head<'a>, Place), Malformed>> {
+    pub(crate) fn place(&mut self) -> Option<Result<(Head<'a>, ValuePlace), Malformed>> {
         let head = match self.head()? {
             Ok(head) => head,
             Err(malformed) => return Some(Err(malformed)),
         };
-        let place = Place { kind: head.kind, offset: self.offset() };
+        let place = ValuePlace { kind: head.kind, offset: self.offset() };
         let mut behind = *self;
         match behind.pass(head.kind) {
             Ok(()) => {
@@ -351,12 +351,12 @@ impl<'a> Elements<'a> {
 
     /// Walks over the next element if this is what stands before its value: type, key and NUL.
     #[inline(always)]
-    pub(crate) fn place_of<const N: usize>(&mut self, head: &[u8; N]) -> Option<Place> {
+    pub(crate) fn place_of<const N: usize>(&mut self, head: &[u8; N]) -> Option<ValuePlace> {
         let mut behind = *self;
         if behind.array() != Ok(head) {
             return None;
         }
-        let place = Place { kind: Kind(usize::from(head[0])), offset: behind.offset() };
+        let place = ValuePlace { kind: Kind(usize::from(head[0])), offset: behind.offset() };
         behind.pass(place.kind).ok()?;
         *self = behind;
         Some(place)

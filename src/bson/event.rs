@@ -3,7 +3,7 @@
 //! A damaged event is not an error here. What stands before the damage is found, the rest counts as absent;
 //! the message's JSON is where the damage becomes visible.
 
-use crate::bson::element::{Document, Element, Elements, Head, Kind, Malformed, Place, Value};
+use crate::bson::element::{Document, Element, Elements, Head, Kind, Malformed, Value, ValuePlace};
 use crate::bson::token::TokenPlace;
 use crate::error::Result;
 
@@ -79,7 +79,7 @@ impl Field {
 /// A change event whose fields have been located, in whatever order the server sent them.
 pub(crate) struct Event<'a> {
     pub(crate) raw: &'a [u8],
-    fields: [Place; Field::COUNT],
+    fields: [ValuePlace; Field::COUNT],
     has_others: bool,
     /// Where the event's top level is damaged; nothing behind that place has been found.
     pub(crate) malformed: Option<Malformed>,
@@ -90,7 +90,7 @@ impl<'a> Event<'a> {
     // Not a value to be returned: a copy of what was just written in pieces takes long.
     #[inline(always)]
     pub(crate) fn read<T>(raw: &'a [u8], then: impl FnOnce(&Self) -> T) -> T {
-        let fields = [Place::default(); Field::COUNT];
+        let fields = [ValuePlace::default(); Field::COUNT];
         let mut event = Event { raw, fields, has_others: false, malformed: None };
         event.locate();
         then(&event)
@@ -135,7 +135,7 @@ impl<'a> Event<'a> {
 
     /// The first of a name counts.
     #[inline(always)]
-    fn keep(&mut self, field: Field, place: Place) {
+    fn keep(&mut self, field: Field, place: ValuePlace) {
         if let Some(slot) = self.fields.get_mut(field as usize)
             && !slot.is_some()
         {
@@ -145,8 +145,8 @@ impl<'a> Event<'a> {
 
     /// Where the value of a field stands in [`raw`](Self::raw).
     #[inline(always)]
-    pub(crate) fn place(&self, field: Field) -> Option<Place> {
-        self.fields.get(field as usize).copied().filter(Place::is_some)
+    pub(crate) fn place(&self, field: Field) -> Option<ValuePlace> {
+        self.fields.get(field as usize).copied().filter(ValuePlace::is_some)
     }
 
     #[inline(always)]
@@ -170,7 +170,7 @@ impl<'a> Event<'a> {
     }
 
     /// The fields without a place of their own, in the server's order.
-    pub(crate) fn others(&self) -> impl Iterator<Item = (Head<'a>, Place)> {
+    pub(crate) fn others(&self) -> impl Iterator<Item = (Head<'a>, ValuePlace)> {
         // Rare enough that a second walk is cheaper than remembering them in the first.
         let mut elements = self.has_others.then(|| Elements::new(self.raw));
         let all = std::iter::from_fn(move || elements.as_mut()?.place()?.ok());
@@ -180,7 +180,7 @@ impl<'a> Event<'a> {
 
 /// The server's `ns` or `to`.
 #[derive(Default)]
-pub(crate) struct Namespace<'a> {
+pub(crate) struct RawNamespace<'a> {
     /// Empty where missing, as is the collection.
     pub(crate) database: &'a [u8],
     pub(crate) collection: &'a [u8],
@@ -188,7 +188,7 @@ pub(crate) struct Namespace<'a> {
     pub(crate) has_more: bool,
 }
 
-impl<'a> Namespace<'a> {
+impl<'a> RawNamespace<'a> {
     #[inline(always)]
     pub(crate) fn new(document: Document<'a>) -> Self {
         let mut namespace = Self::default();
@@ -213,7 +213,7 @@ impl<'a> Namespace<'a> {
     }
 }
 
-impl Namespace<'_> {
+impl RawNamespace<'_> {
     /// Whether an element of the server's document is in it.
     pub(crate) fn has(head: &Head<'_>) -> bool {
         matches!((head.key, head.kind), (b"db" | b"coll", Kind::STRING))
@@ -250,7 +250,7 @@ pub(crate) fn write_namespace(raw: &[u8], out: &mut String) {
     else {
         return;
     };
-    let Namespace { database, collection, .. } = Namespace::new(namespace);
+    let RawNamespace { database, collection, .. } = RawNamespace::new(namespace);
     out.push_str(&String::from_utf8_lossy(database));
     if !collection.is_empty() {
         out.push('.');
@@ -299,7 +299,7 @@ pub(crate) fn rename_target(raw: &[u8]) -> Option<(String, String)> {
 
 fn names(raw: &[u8], field: Field) -> Option<(String, String)> {
     let Value::Document(names) = find(raw, field)?.value else { return None };
-    let Namespace { database, collection, .. } = Namespace::new(names);
+    let RawNamespace { database, collection, .. } = RawNamespace::new(names);
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Some((text(database), text(collection)))
 }

@@ -68,7 +68,7 @@ struct Paths {
 }
 
 /// A document or an array that is being walked.
-struct Frame<'a> {
+struct Walked<'a> {
     elements: Elements<'a>,
     is_array: bool,
     is_empty: bool,
@@ -76,7 +76,7 @@ struct Frame<'a> {
     length: usize,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> Walked<'a> {
     fn of(value: Value<'a>, length: usize) -> Option<Self> {
         let (document, is_array) = match value {
             Value::Document(document) => (document, false),
@@ -90,7 +90,7 @@ impl<'a> Frame<'a> {
 impl Paths {
     /// Not with the thread's stack: hosts bring small ones.
     fn descend(&mut self, mut path: Vec<u8>, value: Value<'_>) {
-        let Some(first) = Frame::of(value, path.len()) else { return self.add(&path) };
+        let Some(first) = Walked::of(value, path.len()) else { return self.add(&path) };
         let mut frames = vec![first];
         while let Some(frame) = frames.last_mut() {
             path.truncate(frame.length);
@@ -100,7 +100,7 @@ impl Paths {
                     if !frame.is_array {
                         append(&mut path, element.key);
                     }
-                    match Frame::of(element.value, path.len()) {
+                    match Walked::of(element.value, path.len()) {
                         Some(inner) if frames.len() < MAX_DEPTH => frames.push(inner),
                         _ => self.add(&path),
                     }

@@ -100,7 +100,7 @@ impl AckSequence {
             return;
         }
         if first > self.next {
-            self.mark(first..end, &Reply::new(first, events, index));
+            self.mark(first..end, &Neighbours::new(first, events, index));
             return;
         }
         if let Some(place) = events.place(index + count - 1) {
@@ -109,7 +109,7 @@ impl AckSequence {
         if self.above == 0 {
             self.next = end;
         } else {
-            self.pass(end, &Reply::new(first, events, index));
+            self.pass(end, &Neighbours::new(first, events, index));
         }
         if self.next == self.read
             && let Some(token) = self.tail.take()
@@ -119,7 +119,7 @@ impl AckSequence {
     }
 
     /// Marks events that come after a hole.
-    fn mark(&mut self, range: Range<u64>, reply: &Reply<'_>) {
+    fn mark(&mut self, range: Range<u64>, reply: &Neighbours<'_>) {
         if self.above == 0 {
             self.bits.begin(self.next);
         }
@@ -144,7 +144,7 @@ impl AckSequence {
     }
 
     /// Moves `next` to `end`, and over the acked events that come right after it.
-    fn pass(&mut self, end: u64, reply: &Reply<'_>) {
+    fn pass(&mut self, end: u64, reply: &Neighbours<'_>) {
         self.above -= self.bits.count(self.next..end);
         self.next = self.bits.first_clear(end, self.read);
         self.above -= self.next - end;
@@ -160,7 +160,7 @@ impl AckSequence {
 
     /// Moves the position to the last event before `next`, or to the last one of those whose token
     /// there is. It is already at the event before `end`.
-    fn move_to_last(&mut self, end: u64, reply: &Reply<'_>) {
+    fn move_to_last(&mut self, end: u64, reply: &Neighbours<'_>) {
         let here = self.next.min(reply.range.end) - 1;
         let kept = self.kept.last_below(self.next).filter(|(number, _)| *number > here);
         if let Some((number, place)) = kept.map(|(number, place)| (number, Box::from(place))) {
@@ -210,13 +210,13 @@ fn copy(token: &[u8], position: &mut Vec<u8>) {
 }
 
 /// The events that share their memory with those that are acked.
-struct Reply<'a> {
+struct Neighbours<'a> {
     events: &'a dyn Places,
     /// Their numbers.
     range: Range<u64>,
 }
 
-impl<'a> Reply<'a> {
+impl<'a> Neighbours<'a> {
     /// The one in which number `first` stands at `index`.
     fn new(first: u64, events: &'a dyn Places, index: usize) -> Self {
         let first = first - index as u64;

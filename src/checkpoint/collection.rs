@@ -169,11 +169,11 @@ impl std::fmt::Debug for CollectionCheckpoint {
 }
 
 /// A claim on a name, given up when dropped.
-struct Claim(String);
+struct NameInUse(String);
 
 static CLAIMS: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
-impl Drop for Claim {
+impl Drop for NameInUse {
     fn drop(&mut self) {
         if let Some(claims) = &mut *CLAIMS.lock().unwrap_or_else(PoisonError::into_inner) {
             claims.remove(&self.0);
@@ -201,7 +201,7 @@ impl CheckpointStore for CollectionCheckpoint {
         }
         drop(claims);
         self.known(name, |known| *known = Known::default());
-        Ok(Box::new(Claim(key)))
+        Ok(Box::new(NameInUse(key)))
     }
 
     fn load(&self, name: &str) -> Result<Option<String>, StoreError> {

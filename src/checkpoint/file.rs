@@ -25,11 +25,11 @@ use crate::fork::PrivateFile;
 #[derive(Clone, Debug)]
 pub struct FileCheckpoint {
     path: PathBuf,
-    state: Arc<State>,
+    state: Arc<Presence>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Presence {
     /// The file was there once, since the name was claimed.
     was_there: AtomicBool,
     /// It was not, when it was saved last.

@@ -9,7 +9,7 @@ use crate::checkpoint::store_error::StoreError;
 use crate::error::{Error, Result};
 use crate::json::{self, ExtendedJson};
 use crate::options::Options;
-use crate::snapshot::progress::Progress;
+use crate::snapshot::progress::SnapshotProgress;
 use crate::source::scope::Scope;
 
 /// What a stream is: a position means something for the same stream only.
@@ -26,7 +26,7 @@ pub(crate) struct Identity {
 #[derive(Clone, PartialEq)]
 pub(crate) struct Saved {
     pub(crate) token: Token,
-    pub(crate) snapshot: Option<Progress>,
+    pub(crate) snapshot: Option<SnapshotProgress>,
 }
 
 impl Saved {
@@ -132,7 +132,7 @@ impl Identity {
             RawDocumentBuf::try_from(&token).map_err(|error| format!("its token: {error}"))?;
         let snapshot = value.get("snapshot").map(|snapshot| {
             let snapshot = json::parse_document(&snapshot.to_string())?;
-            Progress::from_document(&snapshot)
+            SnapshotProgress::from_document(&snapshot)
         });
         let snapshot = snapshot.transpose().map_err(|error| format!("its snapshot: {error}"))?;
         Ok(Saved { token: Token::from(token.as_bytes()), snapshot })

@@ -12,12 +12,12 @@ use crate::error::{Error, ErrorKind};
 /// It is not itself a [`std::error::Error`], so that every such error can become one;
 /// [`source`](Self::source) gives the error inside.
 pub struct StoreError {
-    kind: Kind,
+    kind: StoreErrorKind,
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum StoreErrorKind {
     Permanent,
     Retriable,
     InUse,
@@ -26,23 +26,23 @@ enum Kind {
 impl StoreError {
     /// The same call may succeed later: the network, an election, a full disk.
     pub fn retriable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { kind: Kind::Retriable, source: reason.into() }
+        Self { kind: StoreErrorKind::Retriable, source: reason.into() }
     }
 
     /// Another worker uses the name. From [`claim`](crate::CheckpointStore::claim) it becomes
     /// [`ErrorKind::InUse`].
     pub fn in_use(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { kind: Kind::InUse, source: reason.into() }
+        Self { kind: StoreErrorKind::InUse, source: reason.into() }
     }
 
     /// Whether the same call may succeed later.
     pub fn is_retriable(&self) -> bool {
-        self.kind != Kind::Permanent
+        self.kind != StoreErrorKind::Permanent
     }
 
     /// Whether another worker uses the name.
     pub fn is_in_use(&self) -> bool {
-        self.kind == Kind::InUse
+        self.kind == StoreErrorKind::InUse
     }
 
     /// The error inside; of a text, an error that shows it.
@@ -55,9 +55,9 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for StoreError {
     fn from(reason: E) -> Self {
         let source = reason.into();
         let kind = match source.downcast_ref::<Error>() {
-            Some(error) if error.kind() == ErrorKind::InUse => Kind::InUse,
-            Some(error) if error.is_retriable() => Kind::Retriable,
-            _ => Kind::Permanent,
+            Some(error) if error.kind() == ErrorKind::InUse => StoreErrorKind::InUse,
+            Some(error) if error.is_retriable() => StoreErrorKind::Retriable,
+            _ => StoreErrorKind::Permanent,
         };
         Self { kind, source }
     }

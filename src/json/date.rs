@@ -1,6 +1,6 @@
 //! Dates as ISO 8601 text.
 
-use crate::json::pieces::Room;
+use crate::json::pieces::ValueRoom;
 
 /// The year that is too long for it.
 const YEAR_10000: i64 = 253_402_300_800_000;
@@ -15,7 +15,7 @@ pub(super) fn has_text(millis: i64) -> bool {
 /// much that is.
 // Straight to its place: what is written in small pieces takes long to read back as a whole.
 #[inline(never)]
-pub(super) fn put(room: &mut Room, millis: i64) -> usize {
+pub(super) fn put(room: &mut ValueRoom, millis: i64) -> usize {
     // Small numbers: they are quicker to divide.
     let (days, in_day) = ((millis / 86_400_000) as u32, (millis % 86_400_000) as u32);
     let Day { century, year, month, day } = Day::of(days);

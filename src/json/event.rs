@@ -1,7 +1,7 @@
 //! A change event in each of its shapes: the server's, and that of an oplog entry.
 
-use crate::bson::element::{Document, Head, Kind, Place, Value};
-use crate::bson::event::{Event, Field, Namespace};
+use crate::bson::element::{Document, Head, Kind, Value, ValuePlace};
+use crate::bson::event::{Event, Field, RawNamespace};
 use crate::bson::paths;
 use crate::json::pieces::{put_object_id_key, put_quoted_hex};
 use crate::json::style::{ExtendedJson, Format, Style};
@@ -125,7 +125,7 @@ impl<'a> Writer<'a> {
         self.out.close(b'}');
     }
 
-    fn document_id(&mut self, event: &'a [u8], id: Option<Place>) {
+    fn document_id(&mut self, event: &'a [u8], id: Option<ValuePlace>) {
         match id.and_then(|id| id.value(event)) {
             None => self.string(b""),
             Some(Value::String(text)) => self.string(text),
@@ -162,14 +162,14 @@ impl<'a> Writer<'a> {
             return self.out.put(b",");
         }
         let start = self.out.len();
-        let namespace = Namespace::new(document);
+        let namespace = RawNamespace::new(document);
         self.out.put(b"{\"Database\":");
         self.string(namespace.database);
         self.out.put(b"\"Collection\":");
         self.string(namespace.collection);
         // What is wrong inside is told by its place.
         if namespace.has_more {
-            self.members_but(document, event.raw, Namespace::has);
+            self.members_but(document, event.raw, RawNamespace::has);
             return self.out.close(b'}');
         }
         self.out.close(b'}');

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::bson::block::{self, Block};
 use crate::json::pieces::{
-    ROOM, Room, SHORT, ends, hex_digit, put_at, put_ends, put_number, put_quoted, put_text,
+    ROOM, SHORT, ValueRoom, ends, hex_digit, put_at, put_ends, put_number, put_quoted, put_text,
 };
 use crate::json::utf8;
 
@@ -129,7 +129,7 @@ impl Out {
 
     /// A member, or an element without its key, and a value that fits into the room.
     #[inline(always)]
-    pub(super) fn member(&mut self, key: Key<'_>, value: impl FnOnce(&mut Room) -> usize) {
+    pub(super) fn member(&mut self, key: Key<'_>, value: impl FnOnce(&mut ValueRoom) -> usize) {
         let (key, block) = match key.plain {
             Some(block) => (key, block),
             None => {
@@ -141,7 +141,12 @@ impl Out {
     }
 
     #[inline(always)]
-    fn member_with(&mut self, key: Key<'_>, block: &Block, value: impl FnOnce(&mut Room) -> usize) {
+    fn member_with(
+        &mut self,
+        key: Key<'_>,
+        block: &Block,
+        value: impl FnOnce(&mut ValueRoom) -> usize,
+    ) {
         self.write(|room: &mut [u8; KEY + ROOM]| {
             // Of a block, one byte at least is not the key's.
             let length = key.text.len() & (block::SIZE - 1);
@@ -197,7 +202,7 @@ impl Out {
         let Some(ends @ (first, last)) = ends(text) else { return false };
         let is_plain = !block::special(first).is_some() && !block::special(last).is_some();
         if is_plain {
-            self.write(|room: &mut Room| {
+            self.write(|room: &mut ValueRoom| {
                 let [quote, inside @ ..] = room;
                 *quote = b'"';
                 put_ends(inside, ends, text.len());

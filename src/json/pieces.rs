@@ -3,7 +3,7 @@
 use crate::bson::block::{self, Block};
 
 /// Room for a value of most types, and the comma behind it.
-pub(super) type Room = [u8; ROOM];
+pub(super) type ValueRoom = [u8; ROOM];
 pub(super) const ROOM: usize = 72;
 
 /// Puts a text of a fixed length at a place that has room for it.
@@ -73,7 +73,7 @@ pub(super) fn put_number<const N: usize>(room: &mut [u8; N], number: impl itoa::
 
 /// Puts a text that is less than a block and needs no escapes: its quotes, a byte behind it.
 #[inline(always)]
-pub(super) fn put_quoted(room: &mut Room, block: &Block, length: usize, behind: u8) -> usize {
+pub(super) fn put_quoted(room: &mut ValueRoom, block: &Block, length: usize, behind: u8) -> usize {
     // As the compiler sees, it fits.
     let length = length % block::SIZE;
     let [quote, inside @ ..] = room;
@@ -123,7 +123,7 @@ pub(super) const fn hex_digit(number: u8) -> u8 {
 
 /// Puts a text of a fixed length at the beginning of the room.
 #[inline(always)]
-pub(super) fn put<const N: usize>(room: &mut Room, text: &[u8; N]) -> usize {
+pub(super) fn put<const N: usize>(room: &mut ValueRoom, text: &[u8; N]) -> usize {
     if let Some(room) = room.first_chunk_mut() {
         *room = *text;
     }
@@ -131,7 +131,7 @@ pub(super) fn put<const N: usize>(room: &mut Room, text: &[u8; N]) -> usize {
 }
 
 #[inline(always)]
-pub(super) fn put_short(room: &mut Room, text: &[u8], behind: u8) -> usize {
+pub(super) fn put_short(room: &mut ValueRoom, text: &[u8], behind: u8) -> usize {
     let length = put_text(room, text);
     if let Some(room) = room.get_mut(length) {
         *room = behind;
@@ -140,13 +140,13 @@ pub(super) fn put_short(room: &mut Room, text: &[u8], behind: u8) -> usize {
 }
 
 #[inline(always)]
-pub(super) fn put_integer(room: &mut Room, number: impl itoa::Integer, behind: u8) -> usize {
+pub(super) fn put_integer(room: &mut ValueRoom, number: impl itoa::Integer, behind: u8) -> usize {
     put_short(room, itoa::Buffer::new().format(number).as_bytes(), behind)
 }
 
 // Out of line, as are dates and ids: what is around it should be small enough to be inlined.
 #[inline(never)]
-pub(super) fn put_timestamp(room: &mut Room, both: u64) -> usize {
+pub(super) fn put_timestamp(room: &mut ValueRoom, both: u64) -> usize {
     let (time, increment) = ((both >> 32) as u32, both as u32);
     let mut length = put(room, b"{\"$timestamp\":{\"t\":");
     for (number, behind) in [(time, b",\"i\":"), (increment, b"}},\0\0")] {
@@ -163,7 +163,7 @@ pub(super) fn put_timestamp(room: &mut Room, both: u64) -> usize {
 }
 
 #[inline(always)]
-pub(super) fn put_quoted_hex(room: &mut Room, id: &[u8; 12]) -> usize {
+pub(super) fn put_quoted_hex(room: &mut ValueRoom, id: &[u8; 12]) -> usize {
     let length = put(room, b"\"........................\",");
     put_at(room, 1, &hex_of_id(id));
     length
@@ -183,7 +183,7 @@ pub(super) fn put_object_id_key(room: &mut [u8; OBJECT_ID_KEY.len()], id: &[u8; 
 }
 
 #[inline(never)]
-pub(super) fn put_object_id(room: &mut Room, id: &[u8; 12]) -> usize {
+pub(super) fn put_object_id(room: &mut ValueRoom, id: &[u8; 12]) -> usize {
     let length = put(room, b"{\"$oid\":\"........................\"},");
     put_at(room, 9, &hex_of_id(id));
     length

@@ -10,7 +10,7 @@ use crate::json::pieces::{put, put_integer, put_object_id, put_quoted, put_times
 use crate::json::style::ExtendedJson;
 
 use crate::bson::block::Block;
-use crate::bson::element::{Document, Elements, Head, Kind, Malformed, Place};
+use crate::bson::element::{Document, Elements, Head, Kind, Malformed, ValuePlace};
 use crate::bson::{MAX_DEPTH, block};
 use crate::error::Result;
 
@@ -82,18 +82,18 @@ impl<'a> Writer<'a> {
 
     /// Writes a value that has been walked over.
     #[inline(never)]
-    pub(super) fn unnamed(&mut self, outermost: &'a [u8], place: Place) {
+    pub(super) fn unnamed(&mut self, outermost: &'a [u8], place: ValuePlace) {
         self.value(Key::NONE, outermost, place);
     }
 
     /// Writes a member whose value has been walked over.
     #[inline(never)]
-    pub(super) fn named(&mut self, key: Key<'_>, outermost: &'a [u8], place: Place) {
+    pub(super) fn named(&mut self, key: Key<'_>, outermost: &'a [u8], place: ValuePlace) {
         self.value(key, outermost, place);
     }
 
     #[inline(always)]
-    fn value(&mut self, key: Key<'_>, outermost: &'a [u8], place: Place) {
+    fn value(&mut self, key: Key<'_>, outermost: &'a [u8], place: ValuePlace) {
         let mut elements = place.elements(outermost);
         if let Ok(Some((document, shape))) = self.member(key, place.kind(), &mut elements) {
             self.nested(document, shape);

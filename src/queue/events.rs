@@ -22,13 +22,13 @@ use crate::stats::Meter;
 /// Change events that lie in one piece of memory, in the order of the stream.
 pub(crate) struct Events {
     pub(crate) ledger: Arc<Ledger>,
-    memory: Memory,
+    memory: EventMemory,
     spans: Vec<Range<u32>>,
     /// The sequence number of the first event, see [`AckSequence`].
     first: u64,
 }
 
-enum Memory {
+enum EventMemory {
     Shared(Arc<Reply>),
     Copied(Vec<u8>),
 }
@@ -41,7 +41,7 @@ impl Events {
     /// The events of a reply, as one piece, however large it is.
     pub(crate) fn shared(ledger: &Arc<Ledger>, reply: Reply, first: u64) -> Arc<Events> {
         let (ledger, spans) = (Arc::clone(ledger), reply.spans().to_vec());
-        Arc::new(Events { ledger, memory: Memory::Shared(Arc::new(reply)), spans, first })
+        Arc::new(Events { ledger, memory: EventMemory::Shared(Arc::new(reply)), spans, first })
     }
 
     /// The events of a reply, as one piece or as several, made one after the other.
@@ -59,13 +59,13 @@ impl Events {
             let rest = reply.spans().get(at..).filter(|rest| !rest.is_empty())?;
             let start = rest[0].start;
             let (memory, spans) = if shared {
-                (Memory::Shared(Arc::clone(&reply)), rest.to_vec())
+                (EventMemory::Shared(Arc::clone(&reply)), rest.to_vec())
             } else {
                 let limit = start as usize + Self::SHARE_LIMIT / 4;
                 let count = rest.partition_point(|span| span.end as usize <= limit).max(1);
                 let bytes = &reply.bytes()[start as usize..rest[count - 1].end as usize];
                 let spans = rest[..count].iter().map(|s| s.start - start..s.end - start).collect();
-                (Memory::Copied(bytes.to_vec()), spans)
+                (EventMemory::Copied(bytes.to_vec()), spans)
             };
             let events =
                 Events { ledger: Arc::clone(&ledger), memory, spans, first: first + at as u64 };
@@ -87,7 +87,7 @@ impl Events {
         spans: Vec<Range<u32>>,
         first: u64,
     ) -> Arc<Events> {
-        let (ledger, memory) = (Arc::clone(ledger), Memory::Copied(bytes));
+        let (ledger, memory) = (Arc::clone(ledger), EventMemory::Copied(bytes));
         Arc::new(Events { ledger, memory, spans, first })
     }
 
@@ -151,8 +151,8 @@ impl Events {
     pub(crate) fn bson(&self, index: usize) -> &[u8] {
         let span = &self.spans[index];
         let bytes = match &self.memory {
-            Memory::Shared(reply) => reply.bytes(),
-            Memory::Copied(bytes) => bytes,
+            EventMemory::Shared(reply) => reply.bytes(),
+            EventMemory::Copied(bytes) => bytes,
         };
         &bytes[span.start as usize..span.end as usize]
     }

@@ -23,14 +23,14 @@ use crate::text::{Text, without_nul};
 /// others alive (of larger replies 1 MiB; an event that is larger than that keeps only itself). If you keep
 /// messages for long, copy what you need of them.
 pub struct Message {
-    place: Place,
+    place: EventPlace,
     json: OnceLock<Text>,
     /// Beside the message, which is small without them: a batch holds many.
     others: OnceLock<Box<Others>>,
 }
 
 /// Where the event of a message is.
-enum Place {
+enum EventPlace {
     Alone(Arc<Events>, usize),
     InGroup(Arc<Group>, usize),
 }
@@ -48,19 +48,19 @@ fn messages_of(piece: Piece) -> impl Iterator<Item = Message> {
     Group::split(piece).flat_map(|group| {
         let group = Arc::new(group);
         let count = group.piece.range.len();
-        (0..count).map(move |at| Message::new(Place::InGroup(Arc::clone(&group), at)))
+        (0..count).map(move |at| Message::new(EventPlace::InGroup(Arc::clone(&group), at)))
     })
 }
 
 impl Message {
-    fn new(place: Place) -> Self {
+    fn new(place: EventPlace) -> Self {
         Self { place, json: OnceLock::new(), others: OnceLock::new() }
     }
 
     fn event(&self) -> (&Events, usize) {
         match &self.place {
-            Place::Alone(events, index) => (events, *index),
-            Place::InGroup(group, at) => (&group.piece.events, group.piece.range.start + at),
+            EventPlace::Alone(events, index) => (events, *index),
+            EventPlace::InGroup(group, at) => (&group.piece.events, group.piece.range.start + at),
         }
     }
 
@@ -69,7 +69,7 @@ impl Message {
     }
 
     pub(crate) fn of_piece(piece: Piece) -> Self {
-        Self::new(Place::Alone(piece.events, piece.range.start))
+        Self::new(EventPlace::Alone(piece.events, piece.range.start))
     }
 
     /// The message as JSON, on one line, in the worker's `format` and `json`.
@@ -83,7 +83,7 @@ impl Message {
     pub(crate) fn json_with_nul(&self) -> &[u8] {
         // What was handed out once is not replaced.
         if self.json.get().is_none()
-            && let Place::InGroup(group, at) = &self.place
+            && let EventPlace::InGroup(group, at) = &self.place
             && let Some(text) = group.json(*at)
         {
             return text;

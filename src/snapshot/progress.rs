@@ -15,7 +15,7 @@ use crate::error::Result;
 
 /// Ids from `from` to below `to`; without them from the first, to the last.
 #[derive(Clone, Debug)]
-pub(crate) struct Range {
+pub(crate) struct IdRange {
     /// Its number within the collection.
     pub(crate) number: usize,
     pub(crate) from: Option<Bson>,
@@ -24,7 +24,7 @@ pub(crate) struct Range {
     pub(crate) to: Option<Bson>,
 }
 
-impl PartialEq for Range {
+impl PartialEq for IdRange {
     fn eq(&self, other: &Self) -> bool {
         let is_same = |a: &Option<Bson>, b: &Option<Bson>| match (a, b) {
             (Some(a), Some(b)) => is_same_id(a, b),
@@ -39,23 +39,23 @@ impl PartialEq for Range {
 
 /// What is still to be read of a collection.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Current {
+pub(crate) struct Unread {
     pub(crate) namespace: Namespace,
-    pub(crate) ranges: Vec<Range>,
+    pub(crate) ranges: Vec<IdRange>,
 }
 
 /// What is still to be read: of this collection its ranges, and every collection behind it; without
 /// one everything.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Progress {
-    pub(crate) current: Option<Current>,
+pub(crate) struct SnapshotProgress {
+    pub(crate) current: Option<Unread>,
 }
 
 /// A step of a snapshot.
 #[derive(Debug)]
 pub(crate) enum Mark {
     Begin,
-    Collection(Current),
+    Collection(Unread),
     /// So many documents more, up to this id, are read.
     Read {
         range: usize,
@@ -69,12 +69,14 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    fn apply(self, progress: &mut Option<Progress>) {
+    fn apply(self, progress: &mut Option<SnapshotProgress>) {
         let ranges =
             progress.as_mut().and_then(|progress| progress.current.as_mut()).map(|c| &mut c.ranges);
         match self {
-            Mark::Begin => *progress = Some(Progress::default()),
-            Mark::Collection(current) => *progress = Some(Progress { current: Some(current) }),
+            Mark::Begin => *progress = Some(SnapshotProgress::default()),
+            Mark::Collection(current) => {
+                *progress = Some(SnapshotProgress { current: Some(current) })
+            }
             Mark::Read { range, last, documents: _ } => {
                 let found = ranges.and_then(|all| all.iter_mut().find(|r| r.number == range));
                 if let Some(range) = found {
@@ -91,7 +93,7 @@ impl Mark {
     }
 }
 
-impl Progress {
+impl SnapshotProgress {
     /// As the checkpoint has it.
     pub(crate) fn to_document(&self) -> Document {
         let Some(current) = &self.current else { return Document::new() };
@@ -125,18 +127,18 @@ impl Progress {
                 _ => Err(format!("a range has no {key:?}")),
             };
             let is_begun = range.get_bool("begun").map_err(|error| format!("begun: {error}"))?;
-            Ok(Range { number, from: bound("from")?, is_begun, to: bound("to")? })
+            Ok(IdRange { number, from: bound("from")?, is_begun, to: bound("to")? })
         });
         let ranges = ranges.collect::<Result<_, String>>()?;
-        Ok(Self { current: Some(Current { namespace, ranges }) })
+        Ok(Self { current: Some(Unread { namespace, ranges }) })
     }
 }
 
 /// A worker's snapshot, as it is read and as it is acknowledged. `None` is none, or a finished one.
 #[derive(Default)]
 pub(crate) struct Tracker {
-    read: Option<Progress>,
-    acked: Option<Progress>,
+    read: Option<SnapshotProgress>,
+    acked: Option<SnapshotProgress>,
     /// Each with the number of the first message after it.
     marks: VecDeque<(u64, Mark)>,
     is_saved: bool,
@@ -149,7 +151,7 @@ impl Tracker {
     }
 
     /// Goes on with a saved one.
-    pub(crate) fn resume(&mut self, progress: Progress) {
+    pub(crate) fn resume(&mut self, progress: SnapshotProgress) {
         self.acked = Some(progress.clone());
         self.read = Some(progress);
     }
@@ -169,13 +171,17 @@ impl Tracker {
     }
 
     /// Where the reading goes on.
-    pub(crate) fn read(&self) -> Option<&Progress> {
+    pub(crate) fn read(&self) -> Option<&SnapshotProgress> {
         self.read.as_ref()
     }
 
     /// Where a restart goes on when everything below this number is acked. `document` is the key of the
     /// last of these documents, and the number after it.
-    pub(crate) fn acked(&mut self, number: u64, document: (u64, &[u8])) -> Option<&Progress> {
+    pub(crate) fn acked(
+        &mut self,
+        number: u64,
+        document: (u64, &[u8]),
+    ) -> Option<&SnapshotProgress> {
         while self.marks.front().is_some_and(|(after, _)| *after <= number)
             && let Some((_, mark)) = self.marks.pop_front()
         {
@@ -202,10 +208,10 @@ fn id_of(key: &[u8]) -> Option<Bson> {
 mod tests {
     use super::*;
 
-    fn current(ranges: usize) -> Current {
-        let range = |number| Range { number, from: None, is_begun: false, to: None };
+    fn current(ranges: usize) -> Unread {
+        let range = |number| IdRange { number, from: None, is_begun: false, to: None };
         let namespace = Namespace { database: "shop".into(), collection: "orders".into() };
-        Current { namespace, ranges: (0..ranges).map(range).collect() }
+        Unread { namespace, ranges: (0..ranges).map(range).collect() }
     }
 
     fn read(range: usize, last: i32) -> impl Fn() -> Mark {
@@ -243,7 +249,7 @@ mod tests {
         tracker.mark(20, || Mark::End);
         assert!(tracker.read().is_none());
 
-        let from = |progress: Option<&Progress>| {
+        let from = |progress: Option<&SnapshotProgress>| {
             let ranges = &progress.unwrap().current.as_ref().unwrap().ranges;
             ranges.iter().map(|range| range.from.clone()).collect::<Vec<_>>()
         };
@@ -261,15 +267,15 @@ mod tests {
 
     #[test]
     fn progress_comes_back_from_the_checkpoint() {
-        let mut progress = Progress { current: Some(current(3)) };
+        let mut progress = SnapshotProgress { current: Some(current(3)) };
         let ranges = &mut progress.current.as_mut().unwrap().ranges;
         (ranges[0].from, ranges[0].is_begun) = (Some(Bson::Null), true);
         (ranges[1].to, ranges[2].from) = (Some("x".into()), Some("x".into()));
-        for progress in [progress, Progress::default()] {
-            assert_eq!(Progress::from_document(&progress.to_document()), Ok(progress));
+        for progress in [progress, SnapshotProgress::default()] {
+            assert_eq!(SnapshotProgress::from_document(&progress.to_document()), Ok(progress));
         }
         for damaged in [doc! { "database": "shop" }, doc! { "ranges": [1] }] {
-            assert!(Progress::from_document(&damaged).is_err());
+            assert!(SnapshotProgress::from_document(&damaged).is_err());
         }
     }
 
@@ -286,22 +292,22 @@ mod tests {
         assert!(tracker.is_underway(), "its end is not acked");
         tracker.acked(3, (0, &[]));
         assert!(!tracker.is_underway());
-        tracker.resume(Progress::default());
+        tracker.resume(SnapshotProgress::default());
         assert!(tracker.is_underway());
     }
 
     #[test]
     fn ranges_are_the_same_if_all_of_them_is() {
-        let range = || Range { number: 1, from: Some(1.into()), is_begun: true, to: None };
+        let range = || IdRange { number: 1, from: Some(1.into()), is_begun: true, to: None };
         assert_eq!(range(), range());
         let nan = || Some(Bson::Double(f64::NAN));
-        assert_eq!(Range { to: nan(), ..range() }, Range { to: nan(), ..range() });
+        assert_eq!(IdRange { to: nan(), ..range() }, IdRange { to: nan(), ..range() });
         for other in [
-            Range { number: 2, ..range() },
-            Range { from: None, ..range() },
-            Range { from: Some(2.into()), ..range() },
-            Range { is_begun: false, ..range() },
-            Range { to: Some(1.into()), ..range() },
+            IdRange { number: 2, ..range() },
+            IdRange { from: None, ..range() },
+            IdRange { from: Some(2.into()), ..range() },
+            IdRange { is_begun: false, ..range() },
+            IdRange { to: Some(1.into()), ..range() },
         ] {
             assert_ne!(range(), other);
             assert_ne!(other, range());

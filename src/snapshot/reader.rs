@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::bson::namespace::Namespace;
-use crate::snapshot::progress::{Current, Progress, Range};
+use crate::snapshot::progress::{IdRange, SnapshotProgress, Unread};
 
 use crate::gate::Gate;
 use crate::source::client::Deployment;
@@ -29,10 +29,10 @@ use crate::source::scope::Scope;
 const PARALLEL: usize = 2;
 
 /// What has been read, in order.
-pub(crate) enum Item {
+pub(crate) enum SnapshotItem {
     /// About how many documents there are to read.
     Estimate(u64),
-    Collection(Current),
+    Collection(Unread),
     Documents {
         range: usize,
         reply: Reply,
@@ -50,7 +50,7 @@ pub(crate) enum Item {
 
 /// A snapshot that is being read.
 pub(crate) struct Reading {
-    items: Receiver<Item>,
+    items: Receiver<SnapshotItem>,
     slots: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
@@ -61,30 +61,34 @@ impl Reading {
     pub(crate) fn start(
         deployment: &Arc<Deployment>,
         scope: Scope,
-        progress: Progress,
+        progress: SnapshotProgress,
         at: Option<Timestamp>,
     ) -> Self {
         let (sender, items) = unbounded();
         let slots = Arc::new(Semaphore::new(PARALLEL));
-        let reader = Arc::new(Reader {
+        let reader = Arc::new(SnapshotReader {
             deployment: Arc::clone(deployment),
             scope,
             at,
             slots: Arc::clone(&slots),
             items: sender,
         });
-        let task = deployment.runtime().spawn(async move {
-            let read = reader.read(progress).await;
-            reader.send(read.map_or_else(|error| Item::Failed(error.into()), |()| Item::End));
-        });
+        let task =
+            deployment.runtime().spawn(async move {
+                let read = reader.read(progress).await;
+                reader.send(read.map_or_else(
+                    |error| SnapshotItem::Failed(error.into()),
+                    |()| SnapshotItem::End,
+                ));
+            });
         Self { items, slots, task }
     }
 
     /// Waits for what comes next, or for the stop gate.
-    pub(crate) fn next(&self, stop: &Gate) -> Item {
+    pub(crate) fn next(&self, stop: &Gate) -> SnapshotItem {
         select! {
-            recv(self.items) -> item => item.unwrap_or(Item::Lost),
-            recv(stop.opened()) -> _ => Item::Stopped,
+            recv(self.items) -> item => item.unwrap_or(SnapshotItem::Lost),
+            recv(stop.opened()) -> _ => SnapshotItem::Stopped,
         }
     }
 
@@ -101,21 +105,21 @@ impl Drop for Reading {
     }
 }
 
-struct Reader {
+struct SnapshotReader {
     deployment: Arc<Deployment>,
     scope: Scope,
     at: Option<Timestamp>,
     slots: Arc<Semaphore>,
-    items: Sender<Item>,
+    items: Sender<SnapshotItem>,
 }
 
-impl Reader {
-    fn send(&self, item: Item) {
+impl SnapshotReader {
+    fn send(&self, item: SnapshotItem) {
         // An error means that the worker has gone.
         let _ = self.items.send(item);
     }
 
-    async fn read(self: &Arc<Self>, progress: Progress) -> DriverResult<()> {
+    async fn read(self: &Arc<Self>, progress: SnapshotProgress) -> DriverResult<()> {
         let client = self.deployment.client().await?;
         let mut unfinished = progress.current;
         let there = &self.deployment;
@@ -123,7 +127,7 @@ impl Reader {
         if let Some(current) = &unfinished {
             collections.retain(|(namespace, _)| *namespace >= current.namespace);
         }
-        self.send(Item::Estimate(collections.iter().map(|(_, count)| count).sum()));
+        self.send(SnapshotItem::Estimate(collections.iter().map(|(_, count)| count).sum()));
         for (namespace, count) in collections {
             let begun = unfinished.take_if(|current| current.namespace == namespace);
             let current = match begun {
@@ -131,10 +135,10 @@ impl Reader {
                 None => {
                     let ranges = self.ranges(&client, &namespace, count);
                     let ranges = there.while_server_is_there(ranges).await?;
-                    Current { namespace, ranges }
+                    Unread { namespace, ranges }
                 }
             };
-            self.send(Item::Collection(current.clone()));
+            self.send(SnapshotItem::Collection(current.clone()));
             self.read_collection(current).await?;
         }
         Ok(())
@@ -205,7 +209,7 @@ impl Reader {
         client: &Client,
         namespace: &Namespace,
         count: u64,
-    ) -> DriverResult<Vec<Range>> {
+    ) -> DriverResult<Vec<IdRange>> {
         /// Documents, where the collection is not very large.
         const SIZE: u64 = 50_000;
         /// They all stand in the checkpoint.
@@ -240,11 +244,11 @@ impl Reader {
         }
         let froms = std::iter::once(None).chain(bounds.iter().cloned().map(Some));
         let tos = bounds.iter().cloned().map(Some).chain(std::iter::once(None));
-        let range = |(number, (from, to))| Range { number, from, is_begun: false, to };
+        let range = |(number, (from, to))| IdRange { number, from, is_begun: false, to };
         Ok(froms.zip(tos).enumerate().map(range).collect())
     }
 
-    async fn read_collection(self: &Arc<Self>, current: Current) -> DriverResult<()> {
+    async fn read_collection(self: &Arc<Self>, current: Unread) -> DriverResult<()> {
         let mut ranges = current.ranges.into_iter();
         let mut running = JoinSet::new();
         loop {
@@ -265,23 +269,23 @@ impl Reader {
         }
     }
 
-    async fn read_range(&self, namespace: &Namespace, range: Range) -> DriverResult<()> {
+    async fn read_range(&self, namespace: &Namespace, range: IdRange) -> DriverResult<()> {
         self.read_all(namespace, &range, find(self.at, namespace, &range)).await?;
         // Where there is a lower bound and none above, the server ends below the greatest of all ids.
         if range.to.is_none() && range.from.as_ref().is_some_and(|from| *from != Bson::MaxKey) {
-            let last = Range { from: None, is_begun: false, ..range };
+            let last = IdRange { from: None, is_begun: false, ..range };
             let mut find = find(self.at, namespace, &last);
             find.insert("filter", doc! { "_id": Bson::MaxKey });
             self.read_all(namespace, &last, find).await?;
         }
-        self.send(Item::Done { range: range.number });
+        self.send(SnapshotItem::Done { range: range.number });
         Ok(())
     }
 
     async fn read_all(
         &self,
         namespace: &Namespace,
-        range: &Range,
+        range: &IdRange,
         find: Document,
     ) -> DriverResult<()> {
         let client = self.deployment.client().await?;
@@ -303,14 +307,14 @@ impl Reader {
             }
             if !reply.spans().is_empty() {
                 slot.forget();
-                self.send(Item::Documents { range: range.number, reply });
+                self.send(SnapshotItem::Documents { range: range.number, reply });
             }
         }
     }
 }
 
 /// By the index's own order: comparisons in a filter see ids of one type only.
-fn find(at: Option<Timestamp>, namespace: &Namespace, range: &Range) -> Document {
+fn find(at: Option<Timestamp>, namespace: &Namespace, range: &IdRange) -> Document {
     let mut concern = doc! { "level": "majority" };
     if let Some(time) = at {
         // A secondary may not have come so far yet, and a document be in neither. A stream that begins
@@ -344,7 +348,7 @@ mod tests {
     fn documents_are_read_by_their_ids_and_not_before_the_beginning_of_the_stream() {
         let namespace = Namespace { database: "shop".to_owned(), collection: "orders".to_owned() };
         let range =
-            |from: Option<Bson>, to: Option<Bson>| Range { number: 0, from, is_begun: false, to };
+            |from: Option<Bson>, to: Option<Bson>| IdRange { number: 0, from, is_begun: false, to };
         let plain = doc! {
             "find": "orders",
             "hint": { "_id": 1 },

@@ -24,7 +24,7 @@ use crate::source::fault::Fault;
 use crate::source::fragments::Fragments;
 use crate::source::heap::Heap;
 use crate::source::pace::{Advice, Came, Pace, Tuner};
-use crate::source::poll::{Answer, poll};
+use crate::source::poll::{Polled, poll};
 use crate::source::position::Position;
 use crate::source::reply::{self, Reply};
 use crate::source::scope::Scope;
@@ -33,7 +33,7 @@ use crate::source::servers::ServerFacts;
 
 /// How far a cursor has come.
 #[derive(Clone)]
-pub(crate) struct Progress {
+pub(crate) struct CursorProgress {
     /// Behind everything that was read.
     pub(crate) position: Position,
     /// Where the stream was before the last reply that moved it.
@@ -50,7 +50,7 @@ pub(crate) struct Progress {
     pub(crate) server: Option<ServerFacts>,
 }
 
-impl Progress {
+impl CursorProgress {
     /// At a place.
     pub(crate) fn at(position: Position) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Progress {
 }
 
 /// What the reading task sends to the worker.
-enum Item {
+enum CursorItem {
     /// A reply, and the number of its first event.
     Reply(Reply, u64),
     Failed(Fault),
@@ -146,12 +146,12 @@ impl<F: FnMut(&Reply) -> Option<u64> + Send + 'static> Observer for F {
 
 /// An open cursor, or one that is being opened: the first reply is the one that opened it.
 pub(crate) struct Cursor {
-    items: Receiver<Item>,
+    items: Receiver<CursorItem>,
     /// Places for replies: in hand-over, read, or requested.
     slots: Arc<Semaphore>,
     /// The worker has an item, which keeps its place until it asks for the next one.
     in_hand: Cell<bool>,
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<CursorProgress>>,
     task: JoinHandle<()>,
 }
 
@@ -165,8 +165,8 @@ impl Cursor {
     ) -> Self {
         let (sender, items) = bounded(SLOTS);
         let slots = Arc::new(Semaphore::new(SLOTS));
-        let progress = Arc::new(Mutex::new(Progress::at(from)));
-        let reader = Reader {
+        let progress = Arc::new(Mutex::new(CursorProgress::at(from)));
+        let reader = ReadingTask {
             deployment: Arc::clone(deployment),
             scope,
             slots: Arc::clone(&slots),
@@ -190,11 +190,11 @@ impl Cursor {
         };
         self.in_hand.set(true);
         match item {
-            Ok(Item::Reply(reply, first)) => Next::Reply(reply, first),
-            Ok(Item::Failed(error)) => Next::Failed(error),
-            Ok(Item::Ended) => Next::Ended,
-            Ok(Item::Enough) => Next::Enough,
-            Ok(Item::Change(change)) => Next::Change(change),
+            Ok(CursorItem::Reply(reply, first)) => Next::Reply(reply, first),
+            Ok(CursorItem::Failed(error)) => Next::Failed(error),
+            Ok(CursorItem::Ended) => Next::Ended,
+            Ok(CursorItem::Enough) => Next::Enough,
+            Ok(CursorItem::Change(change)) => Next::Change(change),
             Err(_) => Next::Lost,
         }
     }
@@ -208,7 +208,7 @@ impl Cursor {
     }
 
     /// How far it has come; final once it has failed or ended.
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> CursorProgress {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -221,18 +221,18 @@ impl Drop for Cursor {
 }
 
 /// The task that reads.
-struct Reader<O> {
+struct ReadingTask<O> {
     deployment: Arc<Deployment>,
     scope: Scope,
     slots: Arc<Semaphore>,
-    progress: Arc<Mutex<Progress>>,
-    sender: Sender<Item>,
+    progress: Arc<Mutex<CursorProgress>>,
+    sender: Sender<CursorItem>,
     observer: O,
     /// Namespace and id of the server's cursor.
     opened: Option<(String, i64)>,
 }
 
-impl<O: Observer> Reader<O> {
+impl<O: Observer> ReadingTask<O> {
     async fn run(mut self) {
         let deployment = Arc::clone(&self.deployment);
         // What is not delivered was not read: giving up loses nothing.
@@ -243,7 +243,7 @@ impl<O: Observer> Reader<O> {
         {
             deployment.close_cursor(server, namespace, *id);
         }
-        let last = last.unwrap_or_else(|error| Item::Failed(error.into()));
+        let last = last.unwrap_or_else(|error| CursorItem::Failed(error.into()));
         if let Ok(slot) = self.slots.acquire().await {
             slot.forget();
             // Without the last item the worker learns that this task is gone, and fails.
@@ -252,14 +252,14 @@ impl<O: Observer> Reader<O> {
     }
 
     /// Reads to the end, and tells what that is.
-    async fn read(&mut self) -> DriverResult<Item> {
+    async fn read(&mut self) -> DriverResult<CursorItem> {
         let last = self.read_all().await;
         let server = self.deployment.server_facts();
         self.progress().server = server;
         last
     }
 
-    async fn read_all(&mut self) -> DriverResult<Item> {
+    async fn read_all(&mut self) -> DriverResult<CursorItem> {
         let from = self.progress().position.clone();
         let (mut cursor, splits) = self.scope.open(&self.deployment, &from).await?;
         self.progress().is_open = true;
@@ -288,7 +288,7 @@ impl<O: Observer> Reader<O> {
                                 Ok(next) => next,
                                 Err(_) => {
                                     let change = Change { to: Advice::One, wasted: patience };
-                                    return Ok(Item::Change(change));
+                                    return Ok(CursorItem::Change(change));
                                 }
                             }
                         }
@@ -296,7 +296,7 @@ impl<O: Observer> Reader<O> {
                 }
             };
             let took = requested.elapsed();
-            let (Ok(taken), Some(batch)) = (slot, next) else { return Ok(Item::Ended) };
+            let (Ok(taken), Some(batch)) = (slot, next) else { return Ok(CursorItem::Ended) };
             let batch = batch?;
             // Behind a large reply more will come at once: the server should be at it before this one is
             // looked at, since whom that wakes takes the processor for a while. A small one goes on at once.
@@ -337,7 +337,7 @@ impl<O: Observer> Reader<O> {
             let is_pending = fragments.as_ref().is_some_and(Fragments::is_pending);
             if !ends && !is_pending {
                 if left == Some(0) {
-                    return Ok(Item::Enough);
+                    return Ok(CursorItem::Enough);
                 }
                 // How long the opening reply takes says more of the opening than of the history.
                 let looks_back = self.scope.pace == Pace::One;
@@ -347,7 +347,7 @@ impl<O: Observer> Reader<O> {
                     && let Some(to) = tuner.came(&came)
                     && self.scope.may_change(to, came.events, requested)
                 {
-                    return Ok(Item::Change(Change { to, wasted: Duration::ZERO }));
+                    return Ok(CursorItem::Change(Change { to, wasted: Duration::ZERO }));
                 }
             }
             slot = match ahead {
@@ -366,7 +366,7 @@ impl<O: Observer> Reader<O> {
         let is_awaited = self.slots.available_permits() + 1 == SLOTS;
         let left = if is_awaited { self.observer.take(reply, first) } else { Some(reply) };
         let Some(reply) = left else { return Ok(false) };
-        send(&self.sender, Item::Reply(reply, first))?;
+        send(&self.sender, CursorItem::Reply(reply, first))?;
         Ok(true)
     }
 
@@ -382,14 +382,14 @@ impl<O: Observer> Reader<O> {
         Ok(())
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, CursorProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Has the driver send the request for the next reply. It takes a connection from its pool first, which
 /// another task of the runtime hands out.
-async fn request(cursor: &mut RawBatchCursor) -> Answer {
+async fn request(cursor: &mut RawBatchCursor) -> Polled {
     /// Turns of the runtime after which it has been sent, a busy runtime apart.
     const TURNS: usize = 2;
     for _ in 0..TURNS {
@@ -404,7 +404,7 @@ async fn request(cursor: &mut RawBatchCursor) -> Answer {
 
 /// An error only where the channel is full. A slot is taken before each item, so that would be a bug; the
 /// events of the item would be lost if nobody heard of it.
-fn send(sender: &Sender<Item>, item: Item) -> DriverResult<()> {
+fn send(sender: &Sender<CursorItem>, item: CursorItem) -> DriverResult<()> {
     match sender.try_send(item) {
         // The worker has gone.
         Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
@@ -421,10 +421,10 @@ mod tests {
     #[test]
     fn a_reply_for_which_there_is_no_room_is_a_failure() {
         let (sender, items) = bounded(1);
-        assert!(send(&sender, Item::Enough).is_ok());
-        let full = Fault::from(send(&sender, Item::Ended).expect_err("no room"));
+        assert!(send(&sender, CursorItem::Enough).is_ok());
+        let full = Fault::from(send(&sender, CursorItem::Ended).expect_err("no room"));
         assert!(full.text.contains("further ahead than it may be"), "{}", full.text);
         drop(items);
-        assert!(send(&sender, Item::Ended).is_ok(), "nobody waits for it");
+        assert!(send(&sender, CursorItem::Ended).is_ok(), "nobody waits for it");
     }
 }

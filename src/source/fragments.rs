@@ -89,14 +89,14 @@ pub(crate) fn is_fragment(event: &[u8]) -> bool {
 
 /// Which fragment of how many.
 #[derive(Clone, Copy)]
-struct Place {
+struct FragmentPlace {
     fragment: i32,
     of: i32,
 }
 
 /// `None` for an event that was not split. Of those only two fields are looked at: it is asked of
 /// every event, and in a fragment its place stands right behind its token.
-fn place_of(event: &[u8]) -> Option<Place> {
+fn place_of(event: &[u8]) -> Option<FragmentPlace> {
     let element = Elements::new(event).nth(1)?.ok()?;
     let Value::Document(place) = element.value else { return None };
     let number = |key| match place.get(key)?.value {
@@ -104,7 +104,7 @@ fn place_of(event: &[u8]) -> Option<Place> {
         _ => None,
     };
     (element.key == PLACE)
-        .then(|| Some(Place { fragment: number(b"fragment")?, of: number(b"of")? }))
+        .then(|| Some(FragmentPlace { fragment: number(b"fragment")?, of: number(b"of")? }))
         .flatten()
 }
 
@@ -122,7 +122,7 @@ impl Pending {
         Self { come: 0, of, fields: Vec::new() }
     }
 
-    fn add(&mut self, place: Place, fragment: &[u8]) -> Result<(), String> {
+    fn add(&mut self, place: FragmentPlace, fragment: &[u8]) -> Result<(), String> {
         if place.fragment != self.come + 1 || place.of != self.of {
             return Err(format!(
                 "the server sent fragment {} of {} of an event behind fragment {} of {}",

@@ -18,14 +18,14 @@ use crate::source::scope::Scope;
 
 /// One reply of the server, or a part of it: its events and the token that stands behind them.
 pub(crate) struct Reply {
-    memory: Memory,
+    memory: ReplyMemory,
     pub(crate) spans: Vec<Range<u32>>,
     token: Option<Token>,
     invalidate: Option<Token>,
 }
 
 #[derive(Clone)]
-enum Memory {
+enum ReplyMemory {
     Batch(Arc<RawBatch>),
     /// One event, put together from several replies.
     Event(Arc<Vec<u8>>),
@@ -79,7 +79,7 @@ impl Reply {
     /// A reply with documents that are no events: it has no token.
     pub(crate) fn of_documents(batch: RawBatch) -> DriverResult<Self> {
         let mut reply = Self {
-            memory: Memory::Batch(Arc::new(batch)),
+            memory: ReplyMemory::Batch(Arc::new(batch)),
             spans: Vec::new(),
             token: None,
             invalidate: None,
@@ -142,7 +142,7 @@ impl Reply {
             Part::Events(run) => (self.memory.clone(), self.spans[run].to_vec()),
             Part::Whole(event) => {
                 let span = 0..event.len() as u32;
-                (Memory::Event(Arc::new(event)), vec![span])
+                (ReplyMemory::Event(Arc::new(event)), vec![span])
             }
         };
         let mut reply = Reply { memory, spans, token: None, invalidate: None };
@@ -158,14 +158,14 @@ impl Reply {
             at - document.len() as u32..at
         });
         let spans = spans.collect();
-        let memory = Memory::Event(Arc::new(documents.concat()));
+        let memory = ReplyMemory::Event(Arc::new(documents.concat()));
         Self { memory, spans, token: None, invalidate: None }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.memory {
-            Memory::Batch(batch) => batch.as_raw_document().as_bytes(),
-            Memory::Event(event) => event,
+            ReplyMemory::Batch(batch) => batch.as_raw_document().as_bytes(),
+            ReplyMemory::Event(event) => event,
         }
     }
 
@@ -181,7 +181,7 @@ impl Reply {
 
     /// What the server says of the cursor.
     fn of_cursor(&self, name: &[u8]) -> Option<Value<'_>> {
-        let Memory::Batch(batch) = &self.memory else { return None };
+        let ReplyMemory::Batch(batch) = &self.memory else { return None };
         let reply = element::Document::new(batch.as_raw_document().as_bytes());
         match reply.get(b"cursor")?.value {
             Value::Document(cursor) => Some(cursor.get(name)?.value),

@@ -11,13 +11,13 @@ use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::log::LogLevel;
 use crate::options::{OnHistoryLost, OnInvalidate, OnOversized, Snapshot};
-use crate::source::cursor::{Change, Progress};
+use crate::source::cursor::{Change, CursorProgress};
 use crate::source::failure::{self, Phase};
 use crate::source::fault::Fault;
 use crate::source::pace::{Advice, Pace, Tuner, Waste};
 use crate::source::position::Position;
 use crate::stream::step::{
-    Accepted, End, Ending, Failed, Happened, Lost, Plan, Rules, Step, Wait, Why,
+    Accepted, End, Ending, Failed, Happened, Lost, Pause, Plan, Rules, Step, Why,
 };
 use crate::stream::trouble::Trouble;
 
@@ -306,7 +306,13 @@ impl Course {
     }
 
     /// A cursor has ended.
-    fn followed(&mut self, searched: &Searched, end: End, progress: Progress, now: Now) -> Step {
+    fn followed(
+        &mut self,
+        searched: &Searched,
+        end: End,
+        progress: CursorProgress,
+        now: Now,
+    ) -> Step {
         let lived = now.running.saturating_sub(searched.opened);
         if progress.replies > 0 {
             self.lost = None;
@@ -472,7 +478,7 @@ impl Course {
     fn wait(&mut self, why: Why) -> Step {
         let time = self.trouble.backoff.next();
         let level = self.trouble.level();
-        self.doing(Doing::Waiting, Step::Wait(Wait { why, level, time }))
+        self.doing(Doing::Waiting, Step::Wait(Pause { why, level, time }))
     }
 }
 

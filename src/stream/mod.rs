@@ -36,7 +36,7 @@ use crate::source::scope::Scope;
 use crate::state::WorkerState;
 use crate::stream::course::Course;
 use crate::stream::intake::Intake;
-use crate::stream::step::{End, Ending, Failed, Happened, Lost, Plan, Rules, Step, Wait, Why};
+use crate::stream::step::{End, Ending, Failed, Happened, Lost, Pause, Plan, Rules, Step, Why};
 
 /// One change stream, from its beginning to its end, over all its cursors.
 pub(crate) struct Stream {
@@ -166,7 +166,7 @@ impl Stream {
     }
 
     /// Waits before the stream is opened again, and says why.
-    fn wait(&self, Wait { why, level, time }: Wait, course: &Course) -> Happened {
+    fn wait(&self, Pause { why, level, time }: Pause, course: &Course) -> Happened {
         let troubled = |failed: &Failed| {
             let error = self.error(failed, course);
             self.ledger.meter.troubled(error.of_worker(self.name()));

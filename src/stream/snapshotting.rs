@@ -8,7 +8,7 @@ use bson::Timestamp;
 use crate::log::{self, LogLevel};
 use crate::queue::events::Events;
 use crate::snapshot::progress::Mark;
-use crate::snapshot::reader::{Item, Reading};
+use crate::snapshot::reader::{Reading, SnapshotItem};
 use crate::source::cursor::{Cursor, Next};
 use crate::source::position::Position;
 use crate::source::reply::Reply;
@@ -98,12 +98,12 @@ impl Stream {
         };
         loop {
             match reading.next(&self.control.stop) {
-                Item::Estimate(documents) => ledger.meter.snapshot_begins(documents),
-                Item::Collection(current) => {
+                SnapshotItem::Estimate(documents) => ledger.meter.snapshot_begins(documents),
+                SnapshotItem::Collection(current) => {
                     mark(&|| Mark::Collection(current.clone()));
                     namespace = Some(current.namespace);
                 }
-                Item::Documents { range, reply } => {
+                SnapshotItem::Documents { range, reply } => {
                     let Some(namespace) = &namespace else {
                         return Happened::Broken(self.bug("documents of no collection"));
                     };
@@ -143,17 +143,17 @@ impl Stream {
                     }
                     reading.handed_over();
                 }
-                Item::Done { range } => mark(&|| Mark::Done { range }),
-                Item::End => {
+                SnapshotItem::Done { range } => mark(&|| Mark::Done { range }),
+                SnapshotItem::End => {
                     mark(&|| Mark::End);
                     ledger.meter.snapshot_ends();
                     return Happened::SnapshotRead;
                 }
-                Item::Failed(fault) => {
+                SnapshotItem::Failed(fault) => {
                     return Happened::Failed { fault, is_open: true, wire_version: None };
                 }
-                Item::Stopped => return Happened::Stopped,
-                Item::Lost => {
+                SnapshotItem::Stopped => return Happened::Stopped,
+                SnapshotItem::Lost => {
                     let bug = self.bug("the task that reads a snapshot is gone");
                     return Happened::Broken(bug);
                 }

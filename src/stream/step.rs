@@ -8,7 +8,7 @@ use crate::bson::token::Token;
 use crate::error::Error;
 use crate::log::LogLevel;
 use crate::options::{OnHistoryLost, OnInvalidate, OnOversized, Options, Snapshot};
-use crate::source::cursor::{Change, Progress};
+use crate::source::cursor::{Change, CursorProgress};
 use crate::source::failure::Phase;
 use crate::source::fault::Fault;
 use crate::source::pace::Pace;
@@ -79,7 +79,7 @@ pub(crate) enum Step {
         from: Position,
     },
     /// Wait, and go on.
-    Wait(Wait),
+    Wait(Pause),
     End(Ending),
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct Plan {
 }
 
 /// A wait before the stream is opened again.
-pub(crate) struct Wait {
+pub(crate) struct Pause {
     pub(crate) why: Why,
     pub(crate) level: LogLevel,
     pub(crate) time: Duration,
@@ -142,7 +142,7 @@ pub(crate) struct Failed {
 pub(crate) enum Happened {
     /// The token was taken; the outline of the event has it; the stream can go on after it.
     Token(Token),
-    Followed(End, Box<Progress>),
+    Followed(End, Box<CursorProgress>),
     /// The stream can go on there, as far as the server says.
     PlaceIsThere,
     SnapshotBegun(Token),

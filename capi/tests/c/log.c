@@ -297,6 +297,17 @@ static void set_before_fork(void)
     free(heard);
 }
 
+/* Mistakes of which nobody wants to know. The second one is taken. */
+static void errors_that_nobody_takes(void)
+{
+    ms_error *error = NULL;
+    ms_options *options = ms_options_new();
+    CHECK_STATUS(ms_options_set(options, "first", "1", NULL), MS_ERR_ARGUMENT);
+    CHECK_STATUS(ms_options_set(options, "second", "1", &error), MS_ERR_ARGUMENT);
+    ms_error_free(error);
+    ms_options_free(options);
+}
+
 int main(int argc, char **argv)
 {
     place = place_of(argc, argv);
@@ -313,6 +324,8 @@ int main(int argc, char **argv)
             forks();
         else if (strcmp(argv[i], "set_before_fork") == 0)
             set_before_fork();
+        else if (strcmp(argv[i], "errors_that_nobody_takes") == 0)
+            errors_that_nobody_takes();
         else
             CHECK(false && "a way to log");
     }

@@ -175,6 +175,26 @@ static void survivors(void)
     ms_batch_free(batch);
 }
 
+/* The ten documents that are there. */
+static void snapshot(void)
+{
+    ms_buffer *buffer = ms_buffer_new(100);
+    ms_options *options = ms_options_new();
+    CHECK_STATUS(ms_options_set(options, MS_OPT_SNAPSHOT, "initial", NULL), MS_OK);
+    ms_worker *worker = ms_worker_start(place.uri, place.database, "c", buffer, options, NULL);
+    CHECK(worker != NULL);
+    for (int i = 0; i < 10; i++) {
+        ms_message *message = NULL;
+        CHECK_STATUS(ms_buffer_recv_message(buffer, LONG_MS, &message, NULL), MS_OK);
+        CHECK(strcmp(ms_message_operation(message), "snapshot") == 0);
+        CHECK(ms_message_resume_token(message) == NULL);
+        ms_message_free(message);
+    }
+    ms_worker_free(worker);
+    ms_options_free(options);
+    ms_buffer_free(buffer);
+}
+
 int main(int argc, char **argv)
 {
     place = place_of(argc, argv);
@@ -187,6 +207,8 @@ int main(int argc, char **argv)
             acks();
         else if (strcmp(argv[i], "survivors") == 0)
             survivors();
+        else if (strcmp(argv[i], "snapshot") == 0)
+            snapshot();
         else
             CHECK(false && "a way to receive");
     }

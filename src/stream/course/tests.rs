@@ -6,7 +6,7 @@ use bson::{Timestamp, doc};
 
 use super::*;
 use crate::options::Options;
-use crate::snapshot::progress::Progress as SnapshotProgress;
+use crate::snapshot::progress::SnapshotProgress;
 use crate::source::fault::{Answer, FaultKind};
 use crate::source::servers::ServerFacts;
 
@@ -81,7 +81,7 @@ impl Ride {
 
     /// The followed cursor was opened, had so many replies, of which the last moved it, and ended.
     fn followed(&mut self, replies: usize, to: Option<Token>, end: End) -> String {
-        let mut progress = Progress::at(self.from.clone().expect("a cursor"));
+        let mut progress = CursorProgress::at(self.from.clone().expect("a cursor"));
         progress.is_open = true;
         progress.server = Some(ServerFacts { wire_version: Some(17), round_trip: None });
         for number in 0..replies {
@@ -96,7 +96,7 @@ impl Ride {
 
     /// The followed cursor could not be opened.
     fn refused(&mut self, fault: Fault) -> String {
-        let progress = Progress::at(self.from.clone().expect("a cursor"));
+        let progress = CursorProgress::at(self.from.clone().expect("a cursor"));
         self.next(Happened::Followed(End::Failed(fault), Box::new(progress)))
     }
 
@@ -237,9 +237,9 @@ fn a_stream_that_was_at_work_before_it_was_open_is_not_called_unreachable() {
     let mut ride = Ride::new(&[]);
     ride.begin(None);
     ride.pass(OPENING);
-    let mut progress = Progress::at(Position::Start(None));
+    let mut progress = CursorProgress::at(Position::Start(None));
     progress.server = Some(ServerFacts::default());
-    let end = |progress: &Progress| {
+    let end = |progress: &CursorProgress| {
         Happened::Followed(End::Failed(network()), Box::new(progress.clone()))
     };
     assert_eq!(ride.next(end(&progress)), "wait: broken");
@@ -314,7 +314,7 @@ fn the_waits_grow_until_a_cursor_was_sound() {
         wait.time
     };
     let broken = |ride: &Ride, replies| {
-        let mut progress = Progress::at(ride.from.clone().expect("a cursor"));
+        let mut progress = CursorProgress::at(ride.from.clone().expect("a cursor"));
         (0..replies).for_each(|_| progress.over(0, None, None));
         Happened::Followed(End::Failed(network()), Box::new(progress))
     };
@@ -455,7 +455,7 @@ fn the_place_of_a_snapshot_is_checked_before_its_rest_is_read() {
 #[test]
 fn a_stream_goes_on_after_an_invalidate_or_stops_there() {
     let ends = |ride: &mut Ride| {
-        let mut progress = Progress::at(ride.from.clone().expect("a cursor"));
+        let mut progress = CursorProgress::at(ride.from.clone().expect("a cursor"));
         progress.over(1, Some(&recent(4)), None);
         progress.over(0, Some(&recent(6)), Some(&recent(5)));
         ride.next(Happened::Followed(End::Closed, Box::new(progress)))
@@ -562,7 +562,7 @@ fn another_pace_is_taken_at_once_and_waste_makes_it_rarer() {
     let end = change(Advice::One, 4);
     assert_eq!(ride.followed(2, Some(token(BEGAN - 400)), end), "follow after -400, one");
     let end = change(Advice::Try(Duration::from_secs(1)), 0);
-    let progress = Progress::at(ride.from.clone().expect("a cursor"));
+    let progress = CursorProgress::at(ride.from.clone().expect("a cursor"));
     let Step::Follow(plan) =
         ride.course.next(Happened::Followed(end, Box::new(progress)), ride.now)
     else {

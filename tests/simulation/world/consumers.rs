@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::life::{Broken, Content, Life, Message, World};
 use super::oplog::Kind;
 use crate::checkpoint::identity::Saved;
-use crate::snapshot::progress::Progress as SnapshotProgress;
+use crate::snapshot::progress::SnapshotProgress;
 use crate::stream::step::Happened;
 
 /// As many messages as the buffer holds.

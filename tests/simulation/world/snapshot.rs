@@ -9,12 +9,12 @@ use super::faults::Asked;
 use super::life::{Broken, Content, Life, Message, Tokens, World};
 use super::oplog::{Answered, ModelCursor};
 use crate::bson::namespace::Namespace;
-use crate::snapshot::progress::{Current, Mark, Progress, Range};
+use crate::snapshot::progress::{IdRange, Mark, SnapshotProgress, Unread};
 use crate::source::position::Position;
 use crate::stream::step::Happened;
 
 /// Whether a document is still to be read by a progress.
-fn is_left(progress: &Progress, id: i32) -> bool {
+fn is_left(progress: &SnapshotProgress, id: i32) -> bool {
     let Some(current) = &progress.current else { return true };
     let number = |id: &Option<Bson>| id.as_ref().and_then(Bson::as_i32);
     current.ranges.iter().any(|range| {
@@ -28,7 +28,7 @@ fn is_left(progress: &Progress, id: i32) -> bool {
 
 impl World {
     /// Finds what a checkpoint with this progress leaves out although nobody has acked it.
-    pub(super) fn missing_document(&self, progress: Option<&Progress>) -> Option<i32> {
+    pub(super) fn missing_document(&self, progress: Option<&SnapshotProgress>) -> Option<i32> {
         if !self.has_snapshot_begun {
             return None;
         }
@@ -122,11 +122,11 @@ impl World {
             Some(current) => current.ranges,
             None => {
                 let half = Some(Bson::Int32(count / 2));
-                let range = |number, from, to| Range { number, from, is_begun: false, to };
+                let range = |number, from, to| IdRange { number, from, is_begun: false, to };
                 let ranges = vec![range(0, None, half.clone()), range(1, half, None)];
                 let namespace =
                     Namespace { database: "shop".to_owned(), collection: "orders".to_owned() };
-                let current = Current { namespace, ranges: ranges.clone() };
+                let current = Unread { namespace, ranges: ranges.clone() };
                 mark(life, &|| Mark::Collection(current.clone()));
                 ranges
             }
@@ -138,8 +138,8 @@ impl World {
             }
             let which = self.random.usize(..ranges.len());
             let range = ranges[which].clone();
-            let one = Progress {
-                current: Some(Current {
+            let one = SnapshotProgress {
+                current: Some(Unread {
                     namespace: Namespace { database: String::new(), collection: String::new() },
                     ranges: vec![range.clone()],
                 }),

@@ -11,7 +11,7 @@ use super::life::{Broken, Content, Life, Message, Tokens, World};
 use super::oplog::{Answered, Kind, ModelCursor, ModelReply, server};
 use crate::bson::token::Token;
 use crate::error::{Error, ErrorKind};
-use crate::source::cursor::{Change, Progress};
+use crate::source::cursor::{Change, CursorProgress};
 use crate::source::pace::{Advice, Pace};
 use crate::source::servers::ServerFacts;
 use crate::stream::step::{End, Happened, Lost, Plan, Step, Why};
@@ -146,9 +146,9 @@ impl World {
         if count(&mut self.follows, self.now) > FOLLOWS_A_SECOND {
             return Err(Broken::Finding(format!("a hot loop of cursors {}", plan.from)));
         }
-        let mut progress = Progress::at(plan.from.clone());
+        let mut progress = CursorProgress::at(plan.from.clone());
         let followed =
-            |end, progress: &Progress| Happened::Followed(end, Box::new(progress.clone()));
+            |end, progress: &CursorProgress| Happened::Followed(end, Box::new(progress.clone()));
         if let Some(fault) = self.fault(Asked::Open) {
             return Ok(followed(End::Failed(fault), &progress));
         }

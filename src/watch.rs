@@ -274,20 +274,21 @@ impl Watch {
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
         let ledger = Arc::new(Ledger::new(&name, self.options.style()));
         let control = Arc::new(Control::new(&ledger, scope.namespace()));
+        let mut remarks = Vec::new();
         if let Some(database) = &in_uri {
-            log::line!(
+            remarks.push((
                 LogLevel::Info,
-                &name,
-                "watches the database {database:?}, which is in the URI's path: no other one was given"
-            );
+                format!("watches the database {database:?} of the URI's path, since no other one was given"),
+            ));
         }
         for operation in self.options.unknown_operations() {
-            log::line!(
+            remarks.push((
                 LogLevel::Warn,
-                &name,
-                "option operations has {operation:?}, which is no operation type that is known: if the server \
-                 does not have it either, it never comes"
-            );
+                format!(
+                    "option operations has {operation:?}, which is no known operation type: if the server \
+                     does not have it either, it never comes"
+                ),
+            ));
         }
         let deployment = Deployment::of(uri)?;
         let identity = Identity::new(&self.checkpoint_key(), &scope, &self.options)?;
@@ -313,6 +314,7 @@ impl Watch {
             control: Arc::clone(&control),
             checkpointer: checkpointer.clone(),
             clock: Clock::start(),
+            remarks,
         };
         let builder = std::thread::Builder::new().name("mongostream".to_owned());
         if let Err(error) = with_signals_blocked(|| builder.spawn(move || stream.run())) {

@@ -19,6 +19,8 @@ const SECRET: &str = "hunter2";
 
 #[derive(Clone, Debug)]
 struct Line {
+    /// The name of the thread that has logged it.
+    thread: Option<String>,
     target: String,
     level: Level,
     text: String,
@@ -37,6 +39,7 @@ impl Log for Collector {
     fn log(&self, record: &Record<'_>) {
         let text = record.args().to_string();
         LINES.lock().unwrap().push(Line {
+            thread: std::thread::current().name().map(str::to_owned),
             target: record.target().to_owned(),
             level: record.level(),
             text: text.clone(),
@@ -62,6 +65,9 @@ fn lines(worker: &str) -> Vec<(Level, String)> {
     let lines = all.into_iter().filter_map(|line| {
         let rest = line.text.strip_prefix(&begin)?.to_owned();
         assert_eq!(line.target, "mongostream");
+        // Never in a call of the host, which may hold what its logger waits for.
+        let thread = line.thread.as_deref().unwrap_or_default();
+        assert!(thread.starts_with("mongostream"), "{thread:?}: {}", line.text);
         Some((line.level, rest))
     });
     lines.collect()
@@ -450,10 +456,23 @@ fn an_operation_type_that_nobody_knows_is_a_warning() {
     let name = "unknown operation";
     let watch = Worker::watch(ground::shared().uri()).database("shop").name(name);
     let buffer = Buffer::new(10);
-    let _worker = watch.operations(["insert", "futureOperation"]).spawn(&buffer).unwrap();
+    let worker = watch.operations(["insert", "futureOperation"]).spawn(&buffer).unwrap();
+    stop(&worker);
     let lines = lines(name);
     let (level, text) = &lines[0];
     assert_eq!(*level, Level::Warn);
     assert!(text.contains("\"futureOperation\""), "{text}");
     assert!(!lines.iter().any(|(_, text)| text.contains("\"insert\"")), "{lines:?}");
+}
+
+#[test]
+fn a_database_that_the_uri_names_is_said() {
+    collect();
+    let name = "database of the URI";
+    let uri = ground::shared().uri().replacen("/?", "/shop?", 1);
+    let buffer = Buffer::new(10);
+    let worker = start(Worker::watch(uri).name(name), &buffer);
+    stop(&worker);
+    let (level, text) = &lines(name)[0];
+    assert!(*level == Level::Info && text.contains("database \"shop\""), "{level} {text}");
 }

@@ -188,7 +188,10 @@ pub unsafe extern "C" fn ms_buffer_fd(buffer: *mut ms_buffer) -> c_int {
         buffer.and_then(|buffer| buffer.buffer.fd().ok()).map_or(-1, |fd| fd.as_raw_fd())
     });
     #[cfg(not(unix))]
-    -1
+    {
+        let _ = buffer;
+        -1
+    }
 }
 
 /// How many messages are queued now; 0 for NULL.

@@ -20,6 +20,7 @@ use crate::fork::Origin;
 use crate::gate::Gate;
 use crate::queue::contents::{Contents, Entry};
 use crate::queue::events::{Events, Piece};
+#[cfg(unix)]
 use crate::queue::wakeup::Wakeup;
 use crate::stats::{BufferStats, milliseconds};
 use crate::wait::{Received, Wait};

@@ -48,11 +48,16 @@ pub(crate) struct Stream {
     pub(crate) control: Arc<Control>,
     pub(crate) checkpointer: Option<Checkpointer>,
     pub(crate) clock: Clock,
+    /// What the start has to say. Only this thread logs: the host may hold what its logger waits for.
+    pub(crate) remarks: Vec<(LogLevel, String)>,
 }
 
 impl Stream {
     /// What the worker's thread does.
     pub(crate) fn run(self) {
+        for (level, remark) in &self.remarks {
+            log::line!(*level, self.name(), "{remark}");
+        }
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| self.follow()));
         let failure = result.unwrap_or_else(|panic| Some(self.panicked(&*panic)));
         let failure = failure.map(|failure| failure.of_worker(self.ledger.name.as_str()));

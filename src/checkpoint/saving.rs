@@ -172,13 +172,7 @@ impl Checkpointer {
     /// Waits until every ack made before this call is saved, for no longer than `wait`, and for no longer
     /// than 5 s, which is an error. The worker has ended.
     pub(crate) fn save_last(&self, ledger: &Ledger, wait: Wait) -> Result<Waited> {
-        let now = Instant::now();
-        let patience = now + Self::DEADLINE;
-        let (deadline, gives_up) = match wait {
-            Wait::Not => (now, false),
-            Wait::Until(limit) if limit < patience => (limit, false),
-            Wait::Until(_) | Wait::ForEver => (patience, true),
-        };
+        let (deadline, gives_up) = Self::limit(wait, Instant::now());
         let late = |answer| {
             *self.shared.awaited() = Some(answer);
             if !gives_up {
@@ -210,6 +204,16 @@ impl Checkpointer {
                 failed.map_or(waited, Err)
             }
             Err(RecvTimeoutError::Disconnected) => Err(gone()),
+        }
+    }
+
+    /// Until when a last save is waited for, and whether it is an error if it takes longer.
+    fn limit(wait: Wait, now: Instant) -> (Instant, bool) {
+        let patience = now + Self::DEADLINE;
+        match wait {
+            Wait::Not => (now, false),
+            Wait::Until(limit) if limit < patience => (limit, false),
+            Wait::Until(_) | Wait::ForEver => (patience, true),
         }
     }
 
@@ -257,6 +261,20 @@ fn gone() -> Error {
 fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(call))
         .unwrap_or_else(|_| Err("the checkpoint store panicked".into()))
+}
+
+/// What the log is told of a save. A failure is one line, until it is another one or a save succeeds.
+fn line_of(told: &mut Option<String>, saved: &Result<()>) -> Option<(LogLevel, String)> {
+    match saved {
+        Ok(()) => told.take().map(|_| (LogLevel::Info, "the checkpoint is saved again".to_owned())),
+        Err(error) => {
+            let text = error.to_string();
+            (told.as_ref() != Some(&text)).then(|| {
+                *told = Some(text.clone());
+                (LogLevel::Warn, text)
+            })
+        }
+    }
 }
 
 /// The saving thread.
@@ -327,22 +345,13 @@ impl Saver {
         }
     }
 
-    /// A failure is one line, until it is another one or a save succeeds.
     fn tell(&mut self, saved: &Result<()>) {
         let name = self.ledger.name.as_str();
-        match saved {
-            Ok(()) if self.told.take().is_some() => {
-                log::line!(LogLevel::Info, name, "the checkpoint is saved again");
-            }
-            Ok(()) => {}
-            Err(error) => {
-                let text = error.to_string();
-                if self.told.as_ref() != Some(&text) {
-                    log::line!(LogLevel::Warn, name, "{text}");
-                    self.told = Some(text);
-                }
-                self.ledger.meter.troubled(error.clone().of_worker(name));
-            }
+        if let Some((level, text)) = line_of(&mut self.told, saved) {
+            log::line!(level, name, "{text}");
+        }
+        if let Err(error) = saved {
+            self.ledger.meter.troubled(error.clone().of_worker(name));
         }
     }
 

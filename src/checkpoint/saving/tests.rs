@@ -7,6 +7,7 @@ use crate::bson::token::Token;
 use crate::checkpoint::acks::tests::Tokens;
 use crate::options::Options;
 use crate::source::scope::Scope;
+use crate::state::WorkerState;
 
 /// What a store was asked, and how it answers.
 #[derive(Default)]
@@ -87,9 +88,12 @@ fn identity(name: &str) -> Identity {
 }
 
 fn start(store: &Store) -> Result<(Checkpointer, Arc<Ledger>)> {
-    let ledger = Arc::new(Ledger::new("test", Options::new().style()));
     // No save comes by itself.
-    let interval = Duration::from_secs(1_000);
+    start_every(store, Duration::from_secs(1_000))
+}
+
+fn start_every(store: &Store, interval: Duration) -> Result<(Checkpointer, Arc<Ledger>)> {
+    let ledger = Arc::new(Ledger::new("test", Options::new().style()));
     let started =
         Checkpointer::start(Arc::new(store.clone()), identity("copy"), interval, &ledger)?;
     Ok((started, ledger))
@@ -167,7 +171,86 @@ fn a_name_is_given_free_only_when_nothing_is_left_to_be_saved() {
     ack(&ledger, 3);
     saves.save(&stop).unwrap();
     assert_eq!(saves.save_last(&ledger, Wait::ForEver).unwrap(), Waited::Done);
+    is_done_at_once(&saves, &ledger);
     assert_eq!(store.calls(), "claim save save free");
+}
+
+#[test]
+fn a_name_is_kept_until_the_last_save() {
+    let (store, stop) = (Store::default(), Gate::new());
+    let (saves, ledger) = start(&store).unwrap();
+    ledger.acks().place(Token::from(token(1)));
+    saves.save(&stop).unwrap();
+    // The position has moved without an ack.
+    ledger.acks().place(Token::from(token(2)));
+    saves.release_if_saved(&ledger);
+    assert_eq!(store.calls(), "claim save");
+    saves.save_last(&ledger, Wait::ForEver).unwrap();
+    ack(&ledger, 3);
+    saves.release_if_saved(&ledger);
+    assert_eq!(store.calls(), "claim save save");
+}
+
+/// A wait that does not wait would mostly be too short for the saving thread.
+fn is_done_at_once(saves: &Checkpointer, ledger: &Ledger) {
+    for _ in 0..100 {
+        assert_eq!(saves.save_last(ledger, Wait::Not).unwrap(), Waited::Done);
+    }
+}
+
+#[test]
+fn a_checkpoint_is_saved_by_itself_when_it_is_due() {
+    let store = Store::default();
+    let (saves, ledger) = start_every(&store, Duration::from_millis(1)).unwrap();
+    assert_eq!(saves.what(), "checkpoint \"copy\" in the test");
+    ledger.acks().place(Token::from(token(1)));
+    ack(&ledger, 2);
+    await_calls(&store, "claim save");
+    store.fails(|| "no room".into());
+    ack(&ledger, 3);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let stats = || ledger.meter.stats("", "", WorkerState::Streaming, None, (0, 0));
+    let trouble = || stats().last_error.map(|error| error.to_string());
+    while trouble().is_none() {
+        assert!(Instant::now() < deadline, "the failure is in the statistics");
+        std::thread::yield_now();
+    }
+    let expected = "cannot save checkpoint \"copy\" in the test: no room";
+    assert_eq!(trouble().as_deref(), Some(expected));
+}
+
+#[test]
+fn a_failure_is_one_line_until_it_is_another_or_a_save_succeeds() {
+    let failed = |text: &str| Err(Error::new(ErrorKind::Checkpoint, text));
+    let mut told = None;
+    let mut line = |saved| line_of(&mut told, &saved);
+    let warning = |text: &str| Some((LogLevel::Warn, text.to_owned()));
+    assert_eq!(line(Ok(())), None);
+    assert_eq!(line(failed("full")), warning("full"));
+    assert_eq!(line(failed("full")), None);
+    assert_eq!(line(failed("away")), warning("away"));
+    assert_eq!(line(failed("full")), warning("full"));
+    let again = Some((LogLevel::Info, "the checkpoint is saved again".to_owned()));
+    assert_eq!(line(Ok(())), again);
+    assert_eq!(line(Ok(())), None);
+    assert_eq!(line(failed("full")), warning("full"));
+}
+
+#[test]
+fn a_last_save_is_waited_for_no_longer_than_was_asked_for_and_than_five_seconds() {
+    let now = Instant::now();
+    let at = |milliseconds| now + Duration::from_millis(milliseconds);
+    let limit = |wait| Checkpointer::limit(wait, now);
+    assert_eq!(limit(Wait::Not), (now, false));
+    assert_eq!(limit(Wait::Until(at(4_999))), (at(4_999), false));
+    assert_eq!(limit(Wait::Until(at(5_000))), (at(5_000), true));
+    assert_eq!(limit(Wait::Until(at(5_001))), (at(5_000), true));
+    assert_eq!(limit(Wait::ForEver), (at(5_000), true));
+}
+
+#[test]
+fn a_store_has_no_remark_unless_it_says_so() {
+    assert_eq!(Store::default().remark("copy"), None);
 }
 
 #[test]
@@ -211,7 +294,7 @@ fn who_does_not_wait_is_told_later_and_how_many_acks_are_missing() {
     assert!(error.is_retriable() && error.kind() == ErrorKind::Checkpoint, "{error:?}");
     store.works();
     assert_eq!(saves.save_last(&ledger, Wait::ForEver).unwrap(), Waited::Done);
-    assert_eq!(saves.save_last(&ledger, Wait::Not).unwrap(), Waited::Done);
+    is_done_at_once(&saves, &ledger);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub enum Waited {
 }
 
 /// What a receive with a time limit found.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Received<T> {
     /// A message or batch.
     Some(T),

@@ -11,6 +11,9 @@ use crate::queue::message::{Batch, Message};
 use crate::stats::BufferStats;
 use crate::wait::{Received, Wait};
 
+#[cfg(test)]
+mod tests;
+
 /// A bounded queue of messages: any number of workers in, any number of consumers out.
 ///
 /// A full buffer makes its workers wait; nothing is ever dropped. Clones are handles to the same

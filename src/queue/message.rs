@@ -13,6 +13,9 @@ use crate::queue::events::{Events, Piece};
 use crate::queue::group::Group;
 use crate::text::{Text, without_nul};
 
+#[cfg(test)]
+mod tests;
+
 /// One change event, as a consumer holds it.
 ///
 /// Texts are made when they are first asked for and then kept. A message outlives its buffer and

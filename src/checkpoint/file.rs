@@ -54,10 +54,8 @@ impl FileCheckpoint {
     }
 
     fn directory(&self) -> &Path {
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        }
+        // An absolute path has one, unless it is the root, which is no file.
+        self.path.parent().unwrap_or(&self.path)
     }
 }
 
@@ -153,10 +151,107 @@ impl CheckpointStore for FileCheckpoint {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A directory of its own, removed in the end.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(test: &str) -> Self {
+            let name = format!("mongostream-{test}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(&self.0).unwrap();
+            let mut names: Vec<_> = entries
+                .map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned())
+                .collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_text_is_saved_and_loaded() {
+        let directory = Directory::new("saved");
+        let path = directory.0.join("orders.token");
+        let store = FileCheckpoint::new(&path);
+        assert_eq!(store.place(), format!("file {}", path.display()));
+        assert_eq!(store.directory(), directory.0);
+        let claim = store.claim("orders").unwrap();
+        assert_eq!(store.load("orders").unwrap(), None);
+        store.save("orders", "first").unwrap();
+        store.save("orders", "second").unwrap();
+        assert_eq!(store.load("orders").unwrap().as_deref(), Some("second\n"));
+        drop(claim);
+        assert_eq!(directory.names(), ["orders.token", "orders.token.lock"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_and_not_a_missing_one() {
+        let directory = Directory::new("unreadable");
+        let store = FileCheckpoint::new(&directory.0);
+        assert!(store.load("orders").is_err(), "it is a directory");
+        assert!(store.save("orders", "text").is_err());
+        let store = FileCheckpoint::new(directory.0.join("missing/orders.token"));
+        assert_eq!(store.load("orders").unwrap(), None);
+        assert!(store.save("orders", "text").is_err());
+        let error = store.claim("orders").err().expect("there is no such directory");
+        assert!(!error.is_in_use() && error.to_string().contains("missing"), "{error}");
+    }
+
+    #[test]
+    fn a_file_has_one_worker_at_a_time() {
+        let directory = Directory::new("claimed");
+        let path = directory.0.join("orders.token");
+        let (first, second) = (FileCheckpoint::new(&path), FileCheckpoint::new(&path));
+        let claim = first.claim("orders").unwrap();
+        assert!(second.claim("orders").err().is_some_and(|error| error.is_in_use()));
+        drop(claim);
+        assert!(second.claim("orders").is_ok());
+    }
+
+    #[test]
+    fn a_file_that_has_vanished_is_a_remark_when_it_is_written_again() {
+        let directory = Directory::new("vanished");
+        let path = directory.0.join("orders.token");
+        let store = FileCheckpoint::new(&path);
+        let saved = |text| {
+            store.save("orders", text).unwrap();
+            store.remark("orders")
+        };
+        let claim = store.claim("orders").unwrap();
+        assert_eq!(saved("first"), None, "it was never there");
+        assert_eq!(saved("second"), None, "it is there");
+        std::fs::remove_file(&path).unwrap();
+        let remark = saved("third");
+        assert_eq!(remark.as_deref(), Some("it had vanished, and is written again"));
+        assert_eq!(store.remark("orders"), None, "once");
+        assert_eq!(saved("fourth"), None);
+        drop(claim);
+        // Whoever removes it between two claims starts anew.
+        std::fs::remove_file(&path).unwrap();
+        let claim = store.claim("orders").unwrap();
+        assert_eq!(saved("fifth"), None);
+        drop(claim);
+        let _claim = store.claim("orders").unwrap();
+        store.load("orders").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(saved("sixth").is_some(), "it was there when it was loaded");
+    }
+
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_directory_that_cannot_be_synced_is_no_failure_and_a_missing_one_is() {
         // The kernel cannot sync anything in there.

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::bson::namespace::Namespace;
+use crate::snapshot::division;
 use crate::snapshot::progress::{IdRange, SnapshotProgress, Unread};
 
 use crate::gate::Gate;
@@ -167,8 +168,7 @@ impl SnapshotReader {
         for namespace in collections {
             let command = doc! { "count": &namespace.collection };
             let count = client.database(&namespace.database).run_command(command).await?;
-            let count = count.get("n").and_then(|n| n.as_i64().or(n.as_i32().map(i64::from)));
-            counted.push((namespace, count.unwrap_or(0).unsigned_abs()));
+            counted.push((namespace, division::count_of(&count)));
         }
         Ok(counted)
     }
@@ -210,16 +210,8 @@ impl SnapshotReader {
         namespace: &Namespace,
         count: u64,
     ) -> DriverResult<Vec<IdRange>> {
-        /// Documents, where the collection is not very large.
-        const SIZE: u64 = 50_000;
-        /// They all stand in the checkpoint.
-        const MOST: u64 = 256;
-        /// So many ids are drawn for each range.
-        const DRAWN: usize = 20;
-        let parts = (count / SIZE).min(MOST);
         let mut bounds: Vec<Bson> = Vec::new();
-        if parts > 1 {
-            let size = i64::try_from(parts).unwrap_or(1) * DRAWN as i64;
+        if let Some(size) = division::sample_size(count) {
             let stages = [
                 doc! { "$sample": { "size": size } },
                 doc! { "$project": { "_id": 1 } },
@@ -231,21 +223,15 @@ impl SnapshotReader {
             let mut nth = 0;
             while drawn.advance().await? {
                 nth += 1;
-                if nth % DRAWN == 0
+                if division::is_bound(nth)
                     && let Ok(Some(id)) = drawn.current().get("_id")
                     && let Ok(id) = Bson::try_from(id)
                 {
                     bounds.push(id);
                 }
             }
-            bounds.dedup();
-            // Behind the last one there is a part of a range.
-            bounds.pop();
         }
-        let froms = std::iter::once(None).chain(bounds.iter().cloned().map(Some));
-        let tos = bounds.iter().cloned().map(Some).chain(std::iter::once(None));
-        let range = |(number, (from, to))| IdRange { number, from, is_begun: false, to };
-        Ok(froms.zip(tos).enumerate().map(range).collect())
+        Ok(division::ranges(bounds))
     }
 
     async fn read_collection(self: &Arc<Self>, current: Unread) -> DriverResult<()> {
@@ -271,9 +257,7 @@ impl SnapshotReader {
 
     async fn read_range(&self, namespace: &Namespace, range: IdRange) -> DriverResult<()> {
         self.read_all(namespace, &range, find(self.at, namespace, &range)).await?;
-        // Where there is a lower bound and none above, the server ends below the greatest of all ids.
-        if range.to.is_none() && range.from.as_ref().is_some_and(|from| *from != Bson::MaxKey) {
-            let last = IdRange { from: None, is_begun: false, ..range };
+        if let Some(last) = division::last_of(&range) {
             let mut find = find(self.at, namespace, &last);
             find.insert("filter", doc! { "_id": Bson::MaxKey });
             self.read_all(namespace, &last, find).await?;

@@ -140,3 +140,67 @@ fn text_of(error: &DriverError) -> String {
         kind => kind.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use mongodb::options::ConnectionString;
+
+    use super::*;
+
+    /// The server's answer to a command that failed.
+    fn command(code_name: &str) -> DriverError {
+        let answer = bson::doc! { "code": 13, "codeName": code_name, "errmsg": "not authorized" };
+        DriverErrorKind::Command(bson::deserialize_from_document(answer).unwrap()).into()
+    }
+
+    #[test]
+    fn the_servers_answer_is_kept_with_its_code() {
+        let fault = Fault::from(command("Unauthorized"));
+        assert_eq!(fault.kind, FaultKind::Server);
+        assert_eq!(fault.text, "not authorized (code 13, Unauthorized)");
+        let (message, code) = ("not authorized".to_owned(), 13);
+        assert_eq!(fault.answer, Some(Answer { code, message, is_resumable: false }));
+        assert_eq!(fault.code(), Some(13));
+        assert!(fault.says("authorized") && !fault.says("Unauthorized"));
+        assert_eq!(Fault::from(command("")).text, "not authorized (code 13)");
+    }
+
+    #[test]
+    fn a_broken_connection_is_the_networks_fault() {
+        let broken = Fault::from(DriverError::from(io::Error::other("it broke")));
+        assert_eq!((broken.kind, broken.text.as_str()), (FaultKind::Network, "it broke"));
+        assert_eq!(broken.answer, None);
+        let reset = Fault::from(DriverError::from(io::ErrorKind::ConnectionReset));
+        assert_eq!(reset.text, "I/O error: connection reset");
+    }
+
+    #[test]
+    fn a_deployment_that_cannot_be_reached_says_whether_that_is_final() {
+        for is_final in [false, true] {
+            let reason = Unreachable { text: "nobody listens".to_owned(), is_final };
+            let fault = Fault::from(DriverError::from(reason));
+            assert_eq!(fault.kind, FaultKind::Unreachable { is_final });
+            assert_eq!(fault.text, "nobody listens");
+        }
+    }
+
+    #[test]
+    fn a_wrong_uri_is_the_callers_fault() {
+        let error = ConnectionString::parse("nonsense").unwrap_err();
+        let fault = Fault::from(error.clone());
+        assert_eq!(fault.kind, FaultKind::Argument);
+        assert_eq!(
+            format!("An invalid argument was provided: {}", fault.text),
+            error.kind.to_string()
+        );
+    }
+
+    #[test]
+    fn our_own_failures_are_texts() {
+        let own = Fault::from(DriverError::custom("of ours".to_owned()));
+        assert_eq!((own.kind, own.text.as_str()), (FaultKind::Other, "of ours"));
+        assert_eq!(Fault::from(DriverError::custom(1)).text, "an unknown failure");
+    }
+}

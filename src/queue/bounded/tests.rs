@@ -250,3 +250,29 @@ fn a_worker_whose_thread_could_not_be_started_leaves_the_buffer_as_it_was() {
     queue.detach(&running, None);
     assert!(matches!(take(), Ok(Received::Closed)), "its only worker has ended");
 }
+
+#[test]
+fn a_consumer_that_was_woken_for_nothing_waits_on() {
+    let queue = Queue::new(5, 1000);
+    let time = Duration::from_millis(50);
+    // Another consumer was faster.
+    queue.arrivals.0.send(()).unwrap();
+    let begin = Instant::now();
+    assert!(matches!(queue.take(1, Wait::at_most(time)), Ok(Received::Timeout)));
+    assert!(begin.elapsed() >= time);
+}
+
+#[test]
+fn a_worker_that_waits_adds_nothing_to_a_full_queue() {
+    let (queue, stop) = (Queue::new(1, 1000), Gate::new());
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| queue.push(&events(0, &[1; 3]), &stop).is_ok());
+        for number in 0..3 {
+            let waits = usize::from(number < 2);
+            await_that(&queue, |state| state.waiting_workers == waits && state.messages == 1);
+            assert_eq!(queue.entries.1.len() + usize::from(queue.state().front.is_some()), 1);
+            assert_eq!(take(&queue, 1), format!("[{number}..{}]", number + 1));
+        }
+        assert!(worker.join().unwrap());
+    });
+}

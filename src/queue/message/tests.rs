@@ -60,6 +60,8 @@ fn a_message_shows_its_event() {
     assert_eq!(message.updated_paths_text().as_str(), "[\"a\",\"b.c\"]");
     assert_eq!(message.resume_token(), Some("{\"_data\":\"8207\"}"));
     assert_eq!(message.worker(), "copy");
+    // C is lent these texts for as long as the message lives.
+    assert!(std::ptr::eq(message.namespace(), message.namespace()));
     let shown = format!("{message:?}");
     assert!(["copy", "update", "shop.orders"].iter().all(|part| shown.contains(part)), "{shown}");
 }

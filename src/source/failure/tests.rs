@@ -201,3 +201,15 @@ fn an_old_server_is_named_for_options_that_it_does_not_know() {
     assert!(!advice(&options, 40_415, Some(WIRE_VERSION_6_0)));
     assert!(!advice(&options, 40_415, None));
 }
+
+#[test]
+fn an_event_that_is_too_large_comes_with_what_else_can_be_done() {
+    for (policy, begins, names) in [
+        (OnOversized::Split, "; this server cannot split it", "on_oversized=skip leaves it out"),
+        (OnOversized::Fail, "; on_oversized=split has it sent in parts", "on_oversized=skip"),
+        (OnOversized::Skip, "; a message with the operation oversized", "$project"),
+    ] {
+        let advice = oversized_advice(policy);
+        assert!(advice.starts_with(begins) && advice.contains(names), "{advice}");
+    }
+}

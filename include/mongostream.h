@@ -61,7 +61,7 @@
 #define MS_OPT_START_AT_TIME "start_at_time"
 
 /**
- * resume token (JSON). Begin behind the event with this token; the server refuses the token of an
+ * resume token (JSON). Begin after the event with this token; the server refuses the token of an
  * invalidate. Excludes start_at_time and start_after.
  */
 #define MS_OPT_RESUME_AFTER "resume_after"
@@ -87,7 +87,7 @@
 #define MS_OPT_OPERATIONS "operations"
 
 /**
- * JSON array of aggregation stages [[]]. Stages that the server puts behind $changeStream, such as
+ * JSON array of aggregation stages [[]]. Stages that the server puts after $changeStream, such as
  * $match and $project. Keep the event's _id: it is the resume token. They do not filter the
  * documents of a snapshot.
  */
@@ -161,21 +161,21 @@
 
 /**
  * fail | restart | snapshot [fail]. When the oplog no longer holds the point to go on from: end
- * with MS_ERR_HISTORY_LOST, or go on from now behind a message with the operation gap, which says
- * from when to when changes may be missing, or the same with a snapshot behind that message.
+ * with MS_ERR_HISTORY_LOST, or go on from now after a message with the operation gap, which says
+ * from when to when changes may be missing, or the same with a snapshot after that message.
  */
 #define MS_OPT_ON_HISTORY_LOST "on_history_lost"
 
 /**
  * continue | stop [continue]. When what is watched was dropped or renamed: go on with what comes by
- * the same name, or end with MS_ERR_INVALIDATED behind the last event.
+ * the same name, or end with MS_ERR_INVALIDATED after the last event.
  */
 #define MS_OPT_ON_INVALIDATE "on_invalidate"
 
 /**
  * split | fail | skip [split]. When a change event is larger than 16 MB: let the server split it
  * and put it together again (MongoDB 6.0.9, else as fail), end with MS_ERR_OVERSIZED, or go on
- * behind a message with the operation oversized, which says which event it is.
+ * after a message with the operation oversized, which says which event it is.
  */
 #define MS_OPT_ON_OVERSIZED "on_oversized"
 
@@ -586,7 +586,7 @@ ms_status ms_buffer_recv_message(ms_buffer *buffer,
  * takes what is already there, up to max messages; it never waits to fill the batch.
  *
  * MS_OK: *batch is yours, release it with ms_batch_free. Otherwise as ms_buffer_recv_message. A
- * failure that stands behind some messages comes with the next call; each is given to one consumer,
+ * failure that stands after some messages comes with the next call; each is given to one consumer,
  * once. A max of 0 is MS_ERR_ARGUMENT.
  */
 ms_status ms_buffer_recv_batch(ms_buffer *buffer,
@@ -623,7 +623,7 @@ char *ms_buffer_stats(const ms_buffer *buffer);
 void ms_buffer_close(ms_buffer *buffer);
 
 /**
- * Closes and releases a buffer; what is queued is dropped, unacknowledged. Never waits. Workers and
+ * Closes and releases a buffer; what is queued is dropped, unacked. Never waits. Workers and
  * messages may be freed before or after it, but no consumer may still be using it. NULL does
  * nothing.
  */
@@ -737,7 +737,7 @@ const char *ms_message_updated_paths(const ms_message *message,
                                      size_t *length);
 
 /**
- * The resume token as JSON: a worker started with it as start_after goes on behind this message.
+ * The resume token as JSON: a worker started with it as start_after goes on after this message.
  * Borrowed, lives as long as the message. NULL for a message that has no place in the stream, and
  * for NULL.
  */

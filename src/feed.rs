@@ -37,7 +37,7 @@ impl Feed {
         let _ = self.buffer.queue().push(&prepared.0, &self.stop);
     }
 
-    /// How many events are acknowledged.
+    /// How many events are acked.
     pub fn acked(&self) -> u64 {
         self.ledger.acks().acked()
     }

@@ -26,11 +26,11 @@
 //! # What goes wrong, and where it shows
 //!
 //! Mistakes in arguments are reported where they are made. What happens on a worker's thread (an
-//! unreachable server, a refused password) comes through the buffer, in its place behind the
+//! unreachable server, a refused password) comes through the buffer, in its place after the
 //! messages that were read before, once. When no worker is left, the buffer is closed for its
 //! consumers as soon as it is drained, so a dead worker is never a silent hang.
 //!
-//! A broken connection or an election is no failure: the worker opens its cursor again behind the
+//! A broken connection or an election is no failure: the worker opens its cursor again after the
 //! last event it has read.
 //!
 //! Workers tell of all this through the [`log`](https://docs.rs/log) crate, target `mongostream`, each
@@ -41,7 +41,7 @@
 //! # Where to go on after a restart
 //!
 //! A consumer says with [`Message::ack`] that it is done with a message. [`Worker::resume_token`] is
-//! the point up to which everything is acknowledged; a worker that is started there
+//! the point up to which everything is acked; a worker that is started there
 //! ([`Start::StartAfter`]) skips nothing. With a checkpoint ([`Watch::checkpoint`]) a worker keeps that
 //! point durably and goes on there by itself. Ack a message after you have used it: what was acked does not come
 //! again.

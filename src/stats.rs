@@ -70,8 +70,8 @@ pub struct WorkerStats {
     pub delivered: u64,
     /// The size of these messages' events in bytes (BSON).
     pub delivered_bytes: u64,
-    /// Events that were received and are not acknowledged: those read ahead, queued, held by
-    /// consumers, and those that were dropped without an acknowledgement, which stay for ever.
+    /// Events that were received and are not acked: those read ahead, queued, held by
+    /// consumers, and those that were dropped without an ack, which stay for ever.
     pub unacked: u64,
     /// How often the stream was opened again after it had been open before.
     pub reconnects: u64,
@@ -89,7 +89,7 @@ pub struct WorkerStats {
     pub last_event_ms_ago: Option<u64>,
     /// Milliseconds since the stream was opened, the last time. `None` before the first.
     pub opened_ms_ago: Option<u64>,
-    /// Milliseconds since the checkpoint was last known to hold the acknowledged position: when it
+    /// Milliseconds since the checkpoint was last known to hold the acked position: when it
     /// was loaded or saved, or was to be saved and held that position already. `None` without a
     /// checkpoint, and before the first time.
     pub checkpoint_saved_ms_ago: Option<u64>,
@@ -180,7 +180,7 @@ fn state_name(state: WorkerState) -> &'static str {
     }
 }
 
-/// What is counted of one worker beside its acknowledgements, which count what it has read.
+/// What is counted of one worker beside its acks, which count what it has read.
 pub(crate) struct Meter {
     made: Instant,
     received_bytes: AtomicU64,
@@ -256,7 +256,7 @@ impl Meter {
         *lock(&self.last_error) = Some(error);
     }
 
-    /// The checkpoint holds this token, which is the acknowledged position.
+    /// The checkpoint holds this token, which is the acked position.
     pub(crate) fn checkpoint_holds(&self, token: &Token) {
         let seconds = token::token_seconds(token).unwrap_or(0);
         self.checkpoint_time.store(seconds.into(), Ordering::Relaxed);

@@ -113,7 +113,7 @@ impl Watch {
         })
     }
 
-    /// Aggregation stages that the server puts behind `$changeStream`. They do not filter the documents of a
+    /// Aggregation stages that the server puts after `$changeStream`. They do not filter the documents of a
     /// snapshot.
     pub fn pipeline(self, stages: impl IntoIterator<Item = bson::Document>) -> Self {
         let stages = stages.into_iter().collect();

@@ -142,8 +142,8 @@ impl Worker {
         self.control.failure.get().cloned()
     }
 
-    /// The resume token (JSON) up to which every message is acknowledged: a worker started with
-    /// [`Start::StartAfter`](crate::Start::StartAfter) goes on there. Before the first acknowledgement it is the token with
+    /// The resume token (JSON) up to which every message is acked: a worker started with
+    /// [`Start::StartAfter`](crate::Start::StartAfter) goes on there. Before the first ack it is the token with
     /// which the stream was opened; `None` before that.
     pub fn resume_token(&self) -> Option<String> {
         self.origin.check().ok()?;

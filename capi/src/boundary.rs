@@ -179,7 +179,7 @@ pub(crate) unsafe fn lend_bytes(bytes: &[u8], length: *mut usize) -> *const u8 {
 /// As for [`lend_bytes`].
 pub(crate) unsafe fn lend_text(with_nul: &[u8], length: *mut usize) -> *const c_char {
     let text = with_nul.strip_suffix(&[0]).unwrap_or_default();
-    // SAFETY: as the caller says. The NUL stands right behind the bytes that are lent.
+    // SAFETY: as the caller says. The NUL stands right after the bytes that are lent.
     unsafe { lend_bytes(text, length) }.cast()
 }
 

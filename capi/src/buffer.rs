@@ -136,7 +136,7 @@ pub unsafe extern "C" fn ms_buffer_recv_message(
 /// takes what is already there, up to max messages; it never waits to fill the batch.
 ///
 /// MS_OK: *batch is yours, release it with ms_batch_free. Otherwise as ms_buffer_recv_message. A
-/// failure that stands behind some messages comes with the next call; each is given to one consumer,
+/// failure that stands after some messages comes with the next call; each is given to one consumer,
 /// once. A max of 0 is MS_ERR_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_buffer_recv_batch(
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn ms_buffer_close(buffer: *mut ms_buffer) {
     });
 }
 
-/// Closes and releases a buffer; what is queued is dropped, unacknowledged. Never waits. Workers and
+/// Closes and releases a buffer; what is queued is dropped, unacked. Never waits. Workers and
 /// messages may be freed before or after it, but no consumer may still be using it. NULL does
 /// nothing.
 #[unsafe(no_mangle)]

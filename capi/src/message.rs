@@ -97,7 +97,7 @@ pub unsafe extern "C" fn ms_message_updated_paths(
     unsafe { lend(message, length, |message| Some(skin::updated_paths(message))) }
 }
 
-/// The resume token as JSON: a worker started with it as start_after goes on behind this message.
+/// The resume token as JSON: a worker started with it as start_after goes on after this message.
 /// Borrowed, lives as long as the message. NULL for a message that has no place in the stream, and
 /// for NULL.
 #[unsafe(no_mangle)]

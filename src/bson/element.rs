@@ -90,7 +90,7 @@ impl<'a> Document<'a> {
 }
 
 /// The type byte of an element.
-// A whole word: what is copied along with a smaller field, the bytes behind it, takes long to read back.
+// A whole word: what is copied along with a smaller field, the bytes after it, takes long to read back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kind(usize);
 
@@ -289,7 +289,7 @@ impl<'a> Elements<'a> {
         head
     }
 
-    /// Any head, the end of the document and damage, and what is left behind it.
+    /// Any head, the end of the document and damage, and what is left after it.
     // Not by reference: what is not referred to need not be in memory.
     #[inline(never)]
     fn other_head(mut self) -> (Option<Result<Head<'a>, Malformed>>, Self) {
@@ -309,7 +309,7 @@ impl<'a> Elements<'a> {
         (Some(head.map_err(|reason| Malformed { offset, reason })), self)
     }
 
-    /// The value behind a head.
+    /// The value after a head.
     #[inline(always)]
     pub(crate) fn value(&mut self, head: &Head<'_>) -> Result<Value<'a>, Malformed> {
         let mut behind = *self;
@@ -322,7 +322,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// Makes the walk end at the value behind a head.
+    /// Makes the walk end at the value after a head.
     #[inline(always)]
     pub(crate) fn damaged(&mut self, head: &Head<'_>, reason: &'static str) -> Malformed {
         // Type, key and NUL.

@@ -81,7 +81,7 @@ pub(crate) struct Event<'a> {
     pub(crate) raw: &'a [u8],
     fields: [ValuePlace; Field::COUNT],
     has_others: bool,
-    /// Where the event's top level is damaged; nothing behind that place has been found.
+    /// Where the event's top level is damaged; nothing after that place has been found.
     pub(crate) malformed: Option<Malformed>,
 }
 
@@ -228,7 +228,7 @@ pub(crate) fn operation(raw: &[u8]) -> &str {
         .unwrap_or_default()
 }
 
-/// The operation type with the NUL that BSON keeps behind it, so that C can have it without a copy.
+/// The operation type with the NUL that BSON keeps after it, so that C can have it without a copy.
 /// None unless it is UTF-8 without a NUL inside.
 pub(crate) fn operation_with_nul(raw: &[u8]) -> Option<&[u8]> {
     let mut elements = Elements::new(raw);
@@ -304,7 +304,7 @@ fn names(raw: &[u8], field: Field) -> Option<(String, String)> {
     Some((text(database), text(collection)))
 }
 
-// Stops at the field: servers put the token first and the operation type right behind it.
+// Stops at the field: servers put the token first and the operation type right after it.
 fn find(raw: &[u8], field: Field) -> Option<Element<'_>> {
     let mut elements = Elements::new(raw).map_while(Result::ok);
     elements.find(|element| Field::of(element.key, element.kind) == Some(field))

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// When a worker's checkpoint is to be saved. Times are those for which its clock has been running.
 pub(crate) struct Due {
     interval: Duration,
-    /// When it was saved last, and how many events were acknowledged then.
+    /// When it was saved last, and how many events were acked then.
     last: Duration,
     acked: u64,
     /// When the time for a save last came.
@@ -13,10 +13,10 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// A position that moved without an acknowledgement is saved this many times less often: where the
+    /// A position that moved without an ack is saved this many times less often: where the
     /// store is a collection of the watched deployment, each save moves it again.
     const IDLE_FACTOR: u32 = 10;
-    /// So many acknowledged documents of a snapshot are saved without waiting for the time: however fast
+    /// So many acked documents of a snapshot are saved without waiting for the time: however fast
     /// they are read, a crash repeats less than a range.
     const SNAPSHOT_STEP: u64 = 25_000;
 
@@ -30,7 +30,7 @@ impl Due {
         if is_in_snapshot { self.interval.min(IN_A_SNAPSHOT) } else { self.interval }
     }
 
-    /// Whether to save now that so many events are acknowledged.
+    /// Whether to save now that so many events are acked.
     pub(crate) fn is_due(&mut self, acked: u64, now: Duration) -> bool {
         if now.saturating_sub(self.ticked) < self.interval {
             return acked.saturating_sub(self.acked) >= Self::SNAPSHOT_STEP;

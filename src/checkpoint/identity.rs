@@ -22,7 +22,7 @@ pub(crate) struct Identity {
     pipeline: String,
 }
 
-/// Where a worker goes on: behind this token, and first with what is left of a snapshot.
+/// Where a worker goes on: after this token, and first with what is left of a snapshot.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Saved {
     pub(crate) token: Token,
@@ -30,7 +30,7 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    /// Up to where everything is acknowledged, `None` before the stream was open; and how many messages
+    /// Up to where everything is acked, `None` before the stream was open; and how many messages
     /// that are.
     pub(crate) fn acked(ledger: &Ledger) -> (Option<Self>, u64) {
         let acks = ledger.acks();

@@ -27,7 +27,7 @@ impl Ledger {
         Self { name, style, meter, acks, snapshot, origin: Origin::here() }
     }
 
-    /// To be locked behind [`acks`](Self::acks), where both are.
+    /// To be locked after [`acks`](Self::acks), where both are.
     pub(crate) fn snapshot(&self) -> MutexGuard<'_, Tracker> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,7 +6,7 @@
 //! - Text that is not UTF-8 has U+FFFD where it is not, in keys as well.
 //! - Where a document is damaged, its fields up to the damage are followed by a last one, `"$malformed"`,
 //!   whose text says what is wrong and at which byte of the input; in an array that is one more element,
-//!   `{"$malformed":"..."}`. It stands in the innermost document that is damaged. What lies behind that
+//!   `{"$malformed":"..."}`. It stands in the innermost document that is damaged. What lies after that
 //!   document in the ones around it is written as usual.
 //! - A document nested more than 1,000 levels deep, which no server stores, counts as damage.
 //!

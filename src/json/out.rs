@@ -33,7 +33,7 @@ impl Key<'_> {
 
 /// UTF-8 under way: of what comes from outside, text that is not ASCII is checked before it is written.
 pub(super) struct Out {
-    /// Behind `at` there is room.
+    /// After `at` there is room.
     bytes: Vec<u8>,
     at: usize,
 }
@@ -56,7 +56,7 @@ impl Out {
         self.at
     }
 
-    /// Takes back what was written behind that length.
+    /// Takes back what was written after that length.
     pub(super) fn truncate(&mut self, length: usize) {
         self.at = self.at.min(length);
     }
@@ -171,7 +171,7 @@ impl Out {
         }
     }
 
-    /// `"text"`, and a byte behind it.
+    /// `"text"`, and a byte after it.
     #[inline(never)]
     pub(super) fn quoted(&mut self, text: &[u8], behind: u8) {
         let is_written = match text.len() {
@@ -258,7 +258,7 @@ impl Out {
             self.escaped_block(ahead, block::SIZE);
             rest = rest.get(block::SIZE..).unwrap_or_default();
         }
-        // What is left, as if there were enough behind it.
+        // What is left, as if there were enough after it.
         let mut padded = [b' '; 3 * block::SIZE];
         let mut left = put_text(&mut padded, rest);
         let mut padded = padded.as_slice();
@@ -272,13 +272,13 @@ impl Out {
         }
     }
 
-    /// Writes the first block of what is ahead, of which bytes behind `length` do not count.
+    /// Writes the first block of what is ahead, of which bytes after `length` do not count.
     #[inline(always)]
     fn escaped_block(&mut self, ahead: &[u8; 2 * block::SIZE], length: usize) {
         const LONGEST: usize = block::SIZE * 6;
         let Some(block) = ahead.first_chunk() else { return };
         self.write(|room: &mut [u8; LONGEST + block::SIZE]| {
-            // Behind each byte that is escaped the rest of the block moves.
+            // After each byte that is escaped the rest of the block moves.
             let (mut from, mut at) = (0, 0);
             put_at(room, 0, block);
             for place in block::to_escape(block) {
@@ -300,7 +300,7 @@ impl Out {
         self.write(|room: &mut [u8; SHORT]| put_number(room, number));
     }
 
-    /// Closes an object or array. The comma behind its last member goes, one behind itself comes.
+    /// Closes an object or array. The comma after its last member goes, one after itself comes.
     #[inline(always)]
     pub(super) fn close(&mut self, bracket: u8) {
         self.drop_comma();

@@ -2,7 +2,7 @@
 
 use crate::bson::block::{self, Block};
 
-/// Room for a value of most types, and the comma behind it.
+/// Room for a value of most types, and the comma after it.
 pub(super) type ValueRoom = [u8; ROOM];
 pub(super) const ROOM: usize = 72;
 
@@ -50,7 +50,7 @@ pub(super) fn put_text<const N: usize>(room: &mut [u8; N], text: &[u8]) -> usize
     length
 }
 
-/// The beginning of a text, as if there were spaces behind it.
+/// The beginning of a text, as if there were spaces after it.
 #[inline(always)]
 pub(super) fn padded(text: &[u8]) -> Block {
     let mut padded = [b' '; SHORT];
@@ -71,7 +71,7 @@ pub(super) fn put_number<const N: usize>(room: &mut [u8; N], number: impl itoa::
     put_text(room, itoa::Buffer::new().format(number).as_bytes())
 }
 
-/// Puts a text that is less than a block and needs no escapes: its quotes, a byte behind it.
+/// Puts a text that is less than a block and needs no escapes: its quotes, a byte after it.
 #[inline(always)]
 pub(super) fn put_quoted(room: &mut ValueRoom, block: &Block, length: usize, behind: u8) -> usize {
     // As the compiler sees, it fits.

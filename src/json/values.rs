@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
         self.out.write(|room| put_object_id(room, id));
     }
 
-    /// In the canonical mode behind that opening.
+    /// In the canonical mode after that opening.
     pub(super) fn integer<const N: usize>(&mut self, opening: &[u8; N], number: i64) {
         if self.mode == ExtendedJson::Canonical {
             return self.quoted_integer(opening, number);

@@ -184,7 +184,7 @@ mod tests {
                     text.replace_range(position..position + 1, special);
                     text
                 };
-                // With nothing behind it, and with enough for a wide copy.
+                // With nothing after it, and with enough for a wide copy.
                 for special in ["x", "\"", "\\", "\n", "\u{1F}", "ü"] {
                     let key = with(special);
                     check(doc! { &key: "" });

@@ -180,7 +180,7 @@ impl<'a> Writer<'a> {
             }
             Kind::STRING => {
                 let (text, block) = elements.string_and_block()?;
-                // The NUL behind it is the first that is special.
+                // The NUL after it is the first that is special.
                 let is_plain = |block: &&Block| block::special(block).first() == text.len();
                 match block.filter(|_| text.len() < block::SIZE).filter(is_plain) {
                     Some(block) => {
@@ -251,7 +251,7 @@ impl<'a> Writer<'a> {
         if self.stack.len() + 1 < MAX_DEPTH { Ok(document) } else { Err(TOO_DEEP) }
     }
 
-    /// [`member`](Self::member) behind the key, and what is left behind the value.
+    /// [`member`](Self::member) after the key, and what is left after the value.
     #[inline(never)]
     pub(super) fn value_of(
         &mut self,

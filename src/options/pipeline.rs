@@ -1,4 +1,4 @@
-//! The stages that stand behind `$changeStream`: those of the user, checked, and ours.
+//! The stages that stand after `$changeStream`: those of the user, checked, and ours.
 
 use std::collections::BTreeSet;
 

@@ -65,7 +65,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "resume_after",
         values: "resume token (JSON)",
         default: "",
-        text: "Begin behind the event with this token; the server refuses the token of an \
+        text: "Begin after the event with this token; the server refuses the token of an \
                invalidate. Excludes start_at_time and start_after.",
         set: |options, value| {
             options.resume_after = Some(parse_token(value)?);
@@ -111,7 +111,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "pipeline",
         values: "JSON array of aggregation stages",
         default: "[]",
-        text: "Stages that the server puts behind $changeStream, such as $match and $project. Keep \
+        text: "Stages that the server puts after $changeStream, such as $match and $project. Keep \
                the event's _id: it is the resume token. They do not filter the documents of a snapshot.",
         set: |options, value| {
             options.pipeline = pipeline::check(json::parse_array_of_documents(value)?)?;
@@ -246,8 +246,8 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "fail | restart | snapshot",
         default: "fail",
         text: "When the oplog no longer holds the point to go on from: end with MS_ERR_HISTORY_LOST, or go \
-               on from now behind a message with the operation gap, which says from when to when \
-               changes may be missing, or the same with a snapshot behind that message.",
+               on from now after a message with the operation gap, which says from when to when \
+               changes may be missing, or the same with a snapshot after that message.",
         set: |options, value| {
             let policies = [
                 ("fail", OnHistoryLost::Fail),
@@ -263,7 +263,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "continue | stop",
         default: "continue",
         text: "When what is watched was dropped or renamed: go on with what comes by the same name, or \
-               end with MS_ERR_INVALIDATED behind the last event.",
+               end with MS_ERR_INVALIDATED after the last event.",
         set: |options, value| {
             let policies = [("continue", OnInvalidate::Continue), ("stop", OnInvalidate::Stop)];
             options.on_invalidate = one_of(&policies, value)?;
@@ -275,7 +275,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "split | fail | skip",
         default: "split",
         text: "When a change event is larger than 16 MB: let the server split it and put it together \
-               again (MongoDB 6.0.9, else as fail), end with MS_ERR_OVERSIZED, or go on behind a message \
+               again (MongoDB 6.0.9, else as fail), end with MS_ERR_OVERSIZED, or go on after a message \
                with the operation oversized, which says which event it is.",
         set: |options, value| {
             let policies = [

@@ -14,7 +14,7 @@ pub enum Start {
         /// The ordinal within the second; 0 is the whole second.
         increment: u32,
     },
-    /// Behind the event with this resume token, JSON as [`Message::resume_token`] gives it
+    /// After the event with this resume token, JSON as [`Message::resume_token`] gives it
     /// (`resumeAfter`: the server refuses the token of an `invalidate`).
     ///
     /// [`Message::resume_token`]: crate::Message::resume_token
@@ -98,10 +98,10 @@ pub enum OnHistoryLost {
     Fail,
     /// The stream goes on from now. A message of the library's own stands before its first event, with
     /// the operation `gap`; its `operationDescription` says `from` which cluster time `to` which
-    /// changes may be missing. Until that message is acknowledged the worker's resume token stays where it
+    /// changes may be missing. Until that message is acked the worker's resume token stays where it
     /// was, so that no crash hides the loss.
     Restart,
-    /// As `Restart`, and behind that message every document that exists, as a snapshot.
+    /// As `Restart`, and after that message every document that exists, as a snapshot.
     Snapshot,
 }
 
@@ -109,7 +109,7 @@ pub enum OnHistoryLost {
 /// own with the operation `snapshot` that carries it as `fullDocument`.
 ///
 /// The stream goes on from a point before the snapshot: no change is missing, a change that a snapshot's
-/// document already has comes again behind it, and of each document the last state comes last.
+/// document already has comes again after it, and of each document the last state comes last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Snapshot {
@@ -131,7 +131,7 @@ pub enum OnOversized {
     /// Where the server cannot (before MongoDB 6.0.9, or a single field is too large), as `Fail`.
     #[default]
     Split,
-    /// The worker ends with [`ErrorKind::Oversized`](crate::ErrorKind::Oversized), behind everything
+    /// The worker ends with [`ErrorKind::Oversized`](crate::ErrorKind::Oversized), after everything
     /// that comes before that event.
     Fail,
     /// A message of the library's own stands in its place, with the operation `oversized`. It has the

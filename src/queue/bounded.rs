@@ -4,7 +4,7 @@
 //! messages off the front piece. A channel cannot count messages and bytes inside its items, so the
 //! count stands beside it, under the lock that also keeps the front piece: the order of a worker's
 //! messages is the same for every consumer. Nobody waits while holding that lock. Consumers wait on
-//! `arrivals`, workers on `room`; both are channels of one signal, sent only when somebody waits, behind
+//! `arrivals`, workers on `room`; both are channels of one signal, sent only when somebody waits, after
 //! the lock, which who is woken needs first, and passed on by the receiver while there is more than it
 //! could use.
 
@@ -111,7 +111,7 @@ impl Queue {
     }
 
     /// The counterpart of [`attach`](Self::attach): the worker has ended, perhaps with a failure,
-    /// which takes its place behind the worker's messages and never waits for room.
+    /// which takes its place after the worker's messages and never waits for room.
     pub(crate) fn detach(&self, worker: &Arc<Control>, failure: Option<Error>) {
         let mut state = self.state();
         state.leave(worker);
@@ -184,7 +184,7 @@ impl Queue {
         let alone = state.messages == 0 && messages == 1;
         let fits = state.messages + messages <= self.capacity
             && (state.bytes + bytes <= self.max_bytes || alone);
-        // With the lock held: nothing is pushed behind a stop that its worker may have seen.
+        // With the lock held: nothing is pushed after a stop that its worker may have seen.
         (fits && !state.closed && !stop.is_open()).then_some(Room { queue: self, state, bytes })
     }
 
@@ -277,7 +277,7 @@ impl Queue {
         (!pieces.is_empty()).then_some(Ok(pieces))
     }
 
-    /// To be called behind every change of what there is to take. A waiting consumer is woken while there
+    /// To be called after every change of what there is to take. A waiting consumer is woken while there
     /// is something, the closing included: what one leaves concerns the next as well.
     fn unlock(&self, state: MutexGuard<'_, Contents>) {
         self.show_level(&state);
@@ -318,7 +318,7 @@ impl Queue {
             workers: Vec::new(),
         };
         let workers: Vec<_> = state.running.iter().chain(&state.ended).cloned().collect();
-        // Counting what many unacknowledged events have left takes a while.
+        // Counting what many unacked events have left takes a while.
         drop(state);
         stats.workers = workers.iter().map(|worker| worker.stats()).collect();
         Ok(stats)

@@ -93,7 +93,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// As [`recv`](Self::recv). A failure that stands behind some messages comes with the next call.
+    /// As [`recv`](Self::recv). A failure that stands after some messages comes with the next call.
     pub fn recv_batch(&self, max: usize) -> Result<Option<Batch>> {
         Ok(self.queue().take(max, Wait::ForEver)?.map(Batch::new).some())
     }

@@ -14,7 +14,7 @@ use crate::queue::events::Piece;
 /// A few neighbouring messages of a batch.
 pub(crate) struct Group {
     pub(crate) piece: Piece,
-    /// So many of the first were asked for their JSON, one behind the other.
+    /// So many of the first were asked for their JSON, one after the other.
     asked: AtomicUsize,
     ahead: OnceLock<Ahead>,
 }

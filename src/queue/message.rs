@@ -20,7 +20,7 @@ mod tests;
 ///
 /// Texts are made when they are first asked for and then kept. A message outlives its buffer and
 /// its worker. It may be sent to and shared between threads; dropping it without
-/// [`ack`](Self::ack) leaves it unacknowledged.
+/// [`ack`](Self::ack) leaves it unacked.
 ///
 /// Messages share the memory of the server's reply that they came with, so one that you keep keeps up to 4 MiB of
 /// others alive (of larger replies 1 MiB; an event that is larger than that keeps only itself). If you keep
@@ -132,7 +132,7 @@ impl Message {
     /// other events. Documents are descended into, array indexes left out, and each path is there once.
     /// Removed fields and truncated arrays are not among them.
     ///
-    /// Where the server does not tell (before 6.1, or without expanded events), a step of digits behind
+    /// Where the server does not tell (before 6.1, or without expanded events), a step of digits after
     /// the first is taken for an index, not for a field's name.
     pub fn updated_paths(&self) -> Vec<String> {
         paths::updated(self.bson())
@@ -144,7 +144,7 @@ impl Message {
     }
 
     /// The resume token as JSON: with [`Start::StartAfter`](crate::Start::StartAfter) a new worker
-    /// goes on behind this message. `None` for a message that has no place in the stream.
+    /// goes on after this message. `None` for a message that has no place in the stream.
     pub fn resume_token(&self) -> Option<&str> {
         self.resume_token_text().map(Text::as_str)
     }
@@ -172,7 +172,7 @@ impl Message {
     ///
     /// From any thread, in any order, twice without harm, also after the buffer and the worker are
     /// gone. A worker's [`resume_token`](crate::Worker::resume_token) moves over a message when it
-    /// and everything before it is acknowledged.
+    /// and everything before it is acked.
     pub fn ack(&self) {
         let (events, index) = self.event();
         events.ack(index..index + 1);
@@ -250,7 +250,7 @@ impl Batch {
         lines
     }
 
-    /// Acknowledges every message of the batch, see [`Message::ack`].
+    /// Acks every message of the batch, see [`Message::ack`].
     pub fn ack(&self) {
         for piece in &self.pieces {
             piece.events.ack(piece.range.clone());

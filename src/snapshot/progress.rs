@@ -1,4 +1,4 @@
-//! How far a snapshot has come: what is handed over, and what of that is acknowledged.
+//! How far a snapshot has come: what is handed over, and what of that is acked.
 //!
 //! Documents are numbered as events are (`ack.rs`). Next to the numbers stand *marks*: when everything
 //! below number `n` is acked, this range has come so far. There is one for each reply. Between two of them
@@ -44,7 +44,7 @@ pub(crate) struct Unread {
     pub(crate) ranges: Vec<IdRange>,
 }
 
-/// What is still to be read: of this collection its ranges, and every collection behind it; without
+/// What is still to be read: of this collection its ranges, and every collection after it; without
 /// one everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SnapshotProgress {
@@ -134,7 +134,7 @@ impl SnapshotProgress {
     }
 }
 
-/// A worker's snapshot, as it is read and as it is acknowledged. `None` is none, or a finished one.
+/// A worker's snapshot, as it is read and as it is acked. `None` is none, or a finished one.
 #[derive(Default)]
 pub(crate) struct Tracker {
     read: Option<SnapshotProgress>,
@@ -165,7 +165,7 @@ impl Tracker {
         }
     }
 
-    /// Whether anything is still to be read or acknowledged.
+    /// Whether anything is still to be read or acked.
     pub(crate) fn is_underway(&self) -> bool {
         self.acked.is_some() || !self.marks.is_empty()
     }

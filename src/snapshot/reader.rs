@@ -1,7 +1,7 @@
 //! Reads what a snapshot has still to read. The only place that sends commands for one.
 //!
 //! A task on the shared runtime reads; never more than two replies are requested or held, as with a
-//! cursor. Whatever breaks ends it, and another one goes on behind what was handed over.
+//! cursor. Whatever breaks ends it, and another one goes on after what was handed over.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -302,7 +302,7 @@ fn find(at: Option<Timestamp>, namespace: &Namespace, range: &IdRange) -> Docume
     let mut concern = doc! { "level": "majority" };
     if let Some(time) = at {
         // A secondary may not have come so far yet, and a document be in neither. A stream that begins
-        // now begins at the time behind the last one that there was.
+        // now begins at the time after the last one that there was.
         let increment = time.increment.saturating_sub(1);
         concern.insert("afterClusterTime", Timestamp { increment, ..time });
     }

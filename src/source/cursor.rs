@@ -34,7 +34,7 @@ use crate::source::servers::ServerFacts;
 /// How far a cursor has come.
 #[derive(Clone)]
 pub(crate) struct CursorProgress {
-    /// Behind everything that was read.
+    /// After everything that was read.
     pub(crate) position: Position,
     /// Where the stream was before the last reply that moved it.
     pub(crate) before: Position,
@@ -298,7 +298,7 @@ impl<O: Observer> ReadingTask<O> {
             let took = requested.elapsed();
             let (Ok(taken), Some(batch)) = (slot, next) else { return Ok(CursorItem::Ended) };
             let batch = batch?;
-            // Behind a large reply more will come at once: the server should be at it before this one is
+            // After a large reply more will come at once: the server should be at it before this one is
             // looked at, since whom that wakes takes the processor for a while. A small one goes on at once.
             // Where there is no slot, the worker still has the reply before this one.
             let size = batch.as_raw_document().as_bytes().len();
@@ -320,7 +320,7 @@ impl<O: Observer> ReadingTask<O> {
                 self.observer.renamed(&event);
             }
             left = left.map(|left| left.saturating_sub(reply.spans.len()));
-            // The server closes the cursor behind that one, and only its end says so.
+            // The server closes the cursor after that one, and only its end says so.
             let ends = reply.invalidate_token().is_some();
             match &mut fragments {
                 Some(fragments) if reply.has_fragments(fragments) => {

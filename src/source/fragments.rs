@@ -2,7 +2,7 @@
 //! (MongoDB manual, `$changeStreamSplitLargeEvent`).
 //!
 //! Each fragment has a resume token of its own as `_id`, its place (`splitEvent: {fragment, of}`) and
-//! some of the event's fields, whole, in the order of their sizes. A stream may go on behind a
+//! some of the event's fields, whole, in the order of their sizes. A stream may go on after a
 //! fragment, and would then begin in the middle of the event: only the last one's token may be kept.
 
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::bson::element::{Element, Elements, Malformed, Value};
 use crate::error::Result;
 
 /// The order in which servers send an event's fields (seen with 6.0.27). A field that a stage of the
-/// user's pipeline has added stands behind them.
+/// user's pipeline has added stands after them.
 const ORDER: [&[u8]; 14] = [
     b"txnNumber",
     b"lsid",
@@ -95,7 +95,7 @@ struct FragmentPlace {
 }
 
 /// `None` for an event that was not split. Of those only two fields are looked at: it is asked of
-/// every event, and in a fragment its place stands right behind its token.
+/// every event, and in a fragment its place stands right after its token.
 fn place_of(event: &[u8]) -> Option<FragmentPlace> {
     let element = Elements::new(event).nth(1)?.ok()?;
     let Value::Document(place) = element.value else { return None };

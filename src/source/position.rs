@@ -134,7 +134,7 @@ impl Position {
         }
     }
 
-    /// A stage that lets only through what lies behind.
+    /// A stage that lets only through what lies after.
     pub(crate) fn stage(&self) -> Option<Document> {
         let Position::Past(token) = self else { return None };
         let (place, time) = (TokenPlace::of(token)?, self.time()?);

@@ -16,7 +16,7 @@ use crate::source::fragments::{Fragments, Part};
 use crate::source::position::Position;
 use crate::source::scope::Scope;
 
-/// One reply of the server, or a part of it: its events and the token that stands behind them.
+/// One reply of the server, or a part of it: its events and the token that stands after them.
 pub(crate) struct Reply {
     memory: ReplyMemory,
     pub(crate) spans: Vec<Range<u32>>,
@@ -124,7 +124,7 @@ impl Reply {
     /// The reply as if no event had been split, in parts: each whole event is one. What its last
     /// fragments miss comes with the next reply.
     ///
-    /// In the middle of an event the reply's own token is a fragment's, behind which nothing may go on.
+    /// In the middle of an event the reply's own token is a fragment's, after which nothing may go on.
     pub(crate) fn join(self, fragments: &mut Fragments) -> DriverResult<Vec<Reply>> {
         let parts = fragments.join(self.events()).map_err(DriverError::custom)?;
         let mut replies: Vec<Reply> = parts.into_iter().map(|part| self.part(part)).collect();
@@ -218,7 +218,7 @@ impl Reply {
         self.id(self.spans.last()?)
     }
 
-    /// The token behind the last event: the reply's own (`postBatchResumeToken`), or the last
+    /// The token after the last event: the reply's own (`postBatchResumeToken`), or the last
     /// event's; `None` where the server gave neither.
     pub(crate) fn token(&self) -> Option<&Token> {
         self.token.as_ref()

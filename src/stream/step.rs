@@ -180,7 +180,7 @@ pub(crate) enum End {
 
 /// What follows from the reply with which the server accepts the stream.
 pub(crate) struct Accepted {
-    /// The place has to be saved before the first message: a crash before the first acknowledgement must not lead to
+    /// The place has to be saved before the first message: a crash before the first ack must not lead to
     /// a new "now".
     pub(crate) saves_first: bool,
     /// It is news that the stream is open.

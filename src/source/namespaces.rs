@@ -203,6 +203,7 @@ mod tests {
             ("*s", vec!["s", "orders"], vec!["", "order"]),
             ("a*b*c", vec!["abc", "a-b-c", "abbc", "abcc"], vec!["ab", "acb", "abca"]),
             ("a*a", vec!["aa", "aba"], vec!["a"]),
+            ("*aa*aa*", vec!["aaaa", "aabaa"], vec!["aaa", "aaba"]),
             ("ä*ö", vec!["äö", "ä ö"], vec!["ä"]),
         ] {
             assert!(is.iter().all(|collection| stands_for(name, collection)), "{name}");
@@ -251,6 +252,10 @@ mod tests {
         let many: Vec<String> = (0..100).map(|n| format!("d{n:02}.collection")).collect();
         let text = Namespaces::new(None, &many).unwrap().to_string();
         assert!(text.ends_with(",d07.collection,... 92 more"), "{text}");
+        // The commas count.
+        let many: Vec<String> = (0..100).map(|n| format!("shop.eleven{n:03}")).collect();
+        let text = Namespaces::new(None, &many).unwrap().to_string();
+        assert!(text.ends_with("eleven007,... 92 more}"), "{text}");
     }
 
     #[test]

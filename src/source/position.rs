@@ -166,4 +166,29 @@ mod tests {
         let field = Position::After(sound).field().expect("a field").expect("no start from now");
         assert_eq!(field, ("startAfter", doc! { "_data": "82" }.into()));
     }
+
+    fn token(data: &str) -> Token {
+        Token::from(doc! { "_data": data }.to_vec().expect("BSON"))
+    }
+
+    #[test]
+    fn only_a_token_whose_time_and_place_are_known_has_a_place_by_its_time() {
+        let past = |data: &str| Position::After(token(data)).past().map(|past| past.to_string());
+        let by_time = Some("at the time of its token".to_owned());
+        assert_eq!(past("826B02EAFC000000012B022C0100296E"), by_time);
+        assert_eq!(past("826B02EAFC00000001"), None, "a time and no place");
+        assert_eq!(past("82zB02EAFC000000012B022C0100296E"), None, "a place and no time");
+        let known = Position::Past(token("826B02EAFC000000012B022C0100296E"));
+        assert!(known.past().is_none(), "there is no other way than that");
+    }
+
+    #[test]
+    fn the_log_is_told_where_a_stream_begins_and_no_key() {
+        let start = |name, value: Bson| Position::Start(Some((name, value))).to_string();
+        assert_eq!(Position::Start(None).to_string(), "from now");
+        let time = Timestamp { time: 7, increment: 3 };
+        assert_eq!(start("startAtOperationTime", time.into()), "with startAtOperationTime 7:3");
+        assert_eq!(start("resumeAfter", doc! { "_data": "82" }.into()), "with resumeAfter");
+        assert_eq!(Position::After(token("82")).to_string(), "with startAfter");
+    }
 }

@@ -520,6 +520,12 @@ ms_status ms_options_set(ms_options *options,
                          ms_error **error);
 
 /**
+ * A copy with every value that is set so far; later changes to one do not touch the other. Yours: release it
+ * with ms_options_free. NULL for NULL.
+ */
+ms_options *ms_options_clone(const ms_options *options);
+
+/**
  * Releases options. NULL does nothing. Workers that were started with them are not affected.
  */
 void ms_options_free(ms_options *options);
@@ -651,6 +657,12 @@ ms_worker *ms_worker_start(const char *uri,
                            ms_error **error);
 
 /**
+ * The worker's name, as in its messages and errors: the option name, or what it watches ("shop.orders").
+ * Borrowed, lives as long as the worker's handle. NULL for NULL.
+ */
+const char *ms_worker_name(const ms_worker *worker);
+
+/**
  * What the worker is doing now; MS_WORKER_STOPPED for NULL.
  */
 ms_worker_state ms_worker_get_state(const ms_worker *worker);
@@ -726,6 +738,23 @@ const char *ms_message_operation(const ms_message *message);
 const char *ms_message_namespace(const ms_message *message);
 
 /**
+ * The id of the document that has changed, as a text: an ObjectId's 24 hexadecimal digits, a string itself, any
+ * other _id as its relaxed Extended JSON ("7"); "" for an event without a document. It is the text that
+ * DocumentKey.DocumentId has in the JSON. A string with a NUL inside ends there.
+ * Borrowed, lives as long as the message. NULL for NULL.
+ */
+const char *ms_message_document_id(const ms_message *message);
+
+/**
+ * When the change happened, by the cluster's clock: *seconds since 1970 and *increment, a number within the
+ * second (MongoDB manual, "Change Events"). Either may be NULL. False, with nothing written, for an event
+ * without it (a document of a snapshot) and for NULL.
+ */
+bool ms_message_cluster_time(const ms_message *message,
+                             uint32_t *seconds,
+                             uint32_t *increment);
+
+/**
  * The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
  * descended into, array indexes left out, and each path is there once; "[]" for other events. Removed
  * fields and truncated arrays are not among them. Where the server does not tell (before 6.1, or without
@@ -750,13 +779,19 @@ const char *ms_message_resume_token(const ms_message *message);
 const char *ms_message_worker(const ms_message *message);
 
 /**
+ * Another handle to the same message, also to one of a batch; nothing is copied. One ack counts for both. Yours:
+ * release it with ms_message_free, before or after the other one. NULL for NULL.
+ */
+ms_message *ms_message_clone(const ms_message *message);
+
+/**
  * Says that you are done with the message. In any order, twice without harm, also after its worker
  * and buffer are gone. NULL does nothing.
  */
 void ms_message_ack(const ms_message *message);
 
 /**
- * Releases a message from ms_buffer_recv_message; one that is not acked stays so. Not for messages
+ * Releases a message from ms_buffer_recv_message or ms_message_clone; one that is not acked stays so. Not for messages
  * of a batch. NULL does nothing.
  */
 void ms_message_free(ms_message *message);

@@ -80,6 +80,13 @@ impl ErrorKind {
     }
 }
 
+/// The name of its number, such as `MS_ERR_CONNECT`.
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.status_name())
+    }
+}
+
 /// What failed, where, and what to do about it.
 ///
 /// The text ([`Display`](fmt::Display)) names the deployment without its credentials. Cloning is
@@ -94,6 +101,7 @@ struct Details {
     server_code: i32,
     retriable: bool,
     worker: Option<String>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The result of every fallible call of this crate.
@@ -107,6 +115,7 @@ impl Error {
             server_code: 0,
             retriable: false,
             worker: None,
+            source: None,
         }))
     }
 
@@ -128,6 +137,14 @@ impl Error {
 
     pub(crate) fn of_worker(self, name: &str) -> Self {
         self.change(|inner| inner.worker = Some(name.to_owned()))
+    }
+
+    /// What led to it. Its text is in this error's text already.
+    pub(crate) fn with_source(
+        self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.change(|inner| inner.source = Some(Arc::from(source.into())))
     }
 
     fn change(self, change: impl FnOnce(&mut Details)) -> Self {
@@ -179,11 +196,29 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+/// What led to the error, if that was an error as well: the system's or a checkpoint store's.
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.0.source.as_deref()?)
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_led_to_an_error_can_be_had() {
+        use std::error::Error as _;
+        let plain = Error::argument("no");
+        assert!(plain.source().is_none());
+        let error = plain.with_source("the reason").of_worker("copy");
+        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("the reason"));
+        assert_eq!(
+            (error.to_string(), error.kind().to_string()),
+            ("no".to_owned(), "MS_ERR_ARGUMENT".to_owned())
+        );
+    }
 
     #[test]
     fn the_number_of_each_kind_stays_what_it_is() {

@@ -117,7 +117,7 @@ pub use crate::options::{
     FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OnOversized,
     OptionInfo, Options, Snapshot, Start,
 };
-pub use crate::queue::buffer::{Buffer, Iter};
+pub use crate::queue::buffer::{Buffer, IntoIter, Iter};
 pub use crate::queue::message::{Batch, Message};
 pub use crate::state::WorkerState;
 pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};

@@ -90,6 +90,11 @@ pub fn namespace(message: &Message) -> &[u8] {
     message.namespace_text().with_nul()
 }
 
+/// [`Message::document_id`], with a NUL at its end.
+pub fn document_id(message: &Message) -> &[u8] {
+    message.document_id_text().with_nul()
+}
+
 /// [`Message::updated_paths`] as a JSON array, with a NUL at its end.
 pub fn updated_paths(message: &Message) -> &[u8] {
     message.updated_paths_text().with_nul()
@@ -98,6 +103,11 @@ pub fn updated_paths(message: &Message) -> &[u8] {
 /// [`Message::resume_token`], with a NUL at its end.
 pub fn resume_token(message: &Message) -> Option<&[u8]> {
     message.resume_token_text().map(Text::with_nul)
+}
+
+/// [`Worker::name`], with a NUL at its end.
+pub fn name(worker: &Worker) -> &[u8] {
+    worker.name_text().with_nul()
 }
 
 /// [`Message::worker`], with a NUL at its end.

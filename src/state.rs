@@ -1,5 +1,7 @@
 //! What a worker is doing.
 
+use std::fmt;
+
 /// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,7 +18,25 @@ pub enum WorkerState {
     Failed,
 }
 
+/// In lower case: `streaming`.
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl WorkerState {
+    /// As the statistics name it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            WorkerState::Starting => "starting",
+            WorkerState::Streaming => "streaming",
+            WorkerState::Reconnecting => "reconnecting",
+            WorkerState::Stopped => "stopped",
+            WorkerState::Failed => "failed",
+        }
+    }
+
     pub(crate) const ALL: [WorkerState; 5] = [
         WorkerState::Starting,
         WorkerState::Streaming,

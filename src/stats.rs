@@ -143,7 +143,7 @@ impl WorkerStats {
         let status = self.last_error.as_ref().map(|error| error.kind().status_name());
         json!({
             "name": self.name,
-            "state": state_name(self.state),
+            "state": self.state.name(),
             "namespace": self.namespace,
             "received": self.received,
             "received_bytes": self.received_bytes,
@@ -167,16 +167,6 @@ impl WorkerStats {
                 "estimated": snapshot.estimated,
             })),
         })
-    }
-}
-
-fn state_name(state: WorkerState) -> &'static str {
-    match state {
-        WorkerState::Starting => "starting",
-        WorkerState::Streaming => "streaming",
-        WorkerState::Reconnecting => "reconnecting",
-        WorkerState::Stopped => "stopped",
-        WorkerState::Failed => "failed",
     }
 }
 

@@ -324,6 +324,7 @@ impl Watch {
                 ErrorKind::Resource,
                 format!("cannot start a thread for worker {name}: {error}"),
             )
+            .with_source(error)
             .retriable());
         }
         Ok(Worker::new(control, checkpointer))

@@ -12,6 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
 use crate::json;
 use crate::state::WorkerState;
+use crate::stats::WorkerStats;
+use crate::text::Text;
 use crate::wait::{Wait, Waited};
 
 /// Handle to a running worker.
@@ -34,6 +36,20 @@ impl Worker {
     /// The worker's name, as messages and errors carry it.
     pub fn name(&self) -> &str {
         self.ledger.name.as_str()
+    }
+
+    pub(crate) fn name_text(&self) -> &Text {
+        &self.ledger.name
+    }
+
+    /// Figures of this worker, as in [`BufferStats::workers`](crate::BufferStats::workers).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forked`] in a child of the process that started the worker.
+    pub fn stats(&self) -> Result<WorkerStats> {
+        self.origin.check()?;
+        Ok(self.control.stats())
     }
 
     /// What the worker is doing now.

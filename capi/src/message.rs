@@ -5,7 +5,7 @@ use std::ptr;
 
 use library::{Message, skin};
 
-use crate::boundary::{borrow, free, lend_bytes, lend_text, plain};
+use crate::boundary::{OutParam, borrow, free, give, lend_bytes, lend_text, plain};
 
 /// One change event. It outlives its buffer and its worker, and may be read and acked from several
 /// threads at once. Texts are made when they are first asked for.
@@ -82,6 +82,39 @@ pub unsafe extern "C" fn ms_message_namespace(message: *const ms_message) -> *co
     unsafe { lend(message, ptr::null_mut(), |message| Some(skin::namespace(message))) }
 }
 
+/// The id of the document that has changed, as a text: an ObjectId's 24 hexadecimal digits, a string itself, any
+/// other _id as its relaxed Extended JSON ("7"); "" for an event without a document. It is the text that
+/// DocumentKey.DocumentId has in the JSON. A string with a NUL inside ends there.
+/// Borrowed, lives as long as the message. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_document_id(message: *const ms_message) -> *const c_char {
+    // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
+    unsafe { lend(message, ptr::null_mut(), |message| Some(skin::document_id(message))) }
+}
+
+/// When the change happened, by the cluster's clock: *seconds since 1970 and *increment, a number within the
+/// second (MongoDB manual, "Change Events"). Either may be NULL. False, with nothing written, for an event
+/// without it (a document of a snapshot) and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_cluster_time(
+    message: *const ms_message,
+    seconds: *mut u32,
+    increment: *mut u32,
+) -> bool {
+    plain(false, || {
+        // SAFETY: NULL or a live message, as the C API asks for.
+        let time = unsafe { borrow(message) }.and_then(|message| message.message.cluster_time());
+        let Some(time) = time else { return false };
+        for (place, value) in [(seconds, time.time), (increment, time.increment)] {
+            // SAFETY: NULL or a place for a number, as the C API asks for.
+            if let Some(place) = unsafe { OutParam::new(place) } {
+                place.put(value);
+            }
+        }
+        true
+    })
+}
+
 /// The dotted paths of all fields that an update has set, as a JSON array of texts: documents are
 /// descended into, array indexes left out, and each path is there once; "[]" for other events. Removed
 /// fields and truncated arrays are not among them. Where the server does not tell (before 6.1, or without
@@ -114,6 +147,17 @@ pub unsafe extern "C" fn ms_message_worker(message: *const ms_message) -> *const
     unsafe { lend(message, ptr::null_mut(), |message| Some(skin::worker_name(message))) }
 }
 
+/// Another handle to the same message, also to one of a batch; nothing is copied. One ack counts for both. Yours:
+/// release it with ms_message_free, before or after the other one. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_clone(message: *const ms_message) -> *mut ms_message {
+    plain(ptr::null_mut(), || {
+        // SAFETY: NULL or a live message, as the C API asks for.
+        let message = unsafe { borrow(message) };
+        message.map_or(ptr::null_mut(), |m| give(ms_message { message: m.message.clone() }))
+    })
+}
+
 /// Says that you are done with the message. In any order, twice without harm, also after its worker
 /// and buffer are gone. NULL does nothing.
 #[unsafe(no_mangle)]
@@ -126,7 +170,7 @@ pub unsafe extern "C" fn ms_message_ack(message: *const ms_message) {
     });
 }
 
-/// Releases a message from ms_buffer_recv_message; one that is not acked stays so. Not for messages
+/// Releases a message from ms_buffer_recv_message or ms_message_clone; one that is not acked stays so. Not for messages
 /// of a batch. NULL does nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_message_free(message: *mut ms_message) {

@@ -5,7 +5,7 @@ use std::ptr;
 
 use library::Options;
 
-use crate::boundary::{free, give, plain, required_mut, required_text};
+use crate::boundary::{borrow, free, give, plain, required_mut, required_text};
 use crate::calls::status;
 use crate::error::ms_error;
 use crate::status::{MS_OK, ms_status};
@@ -40,6 +40,17 @@ pub unsafe extern "C" fn ms_options_set(
         let value = required_text(value, &format!("the value of option {name}"))?;
         required_mut(options, "options")?.options.set(name, value)?;
         Ok(MS_OK)
+    })
+}
+
+/// A copy with every value that is set so far; later changes to one do not touch the other. Yours: release it
+/// with ms_options_free. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_options_clone(options: *const ms_options) -> *mut ms_options {
+    plain(ptr::null_mut(), || {
+        // SAFETY: NULL or live options of this thread, as the C API asks for.
+        let options = unsafe { borrow(options) };
+        options.map_or(ptr::null_mut(), |o| give(ms_options { options: o.options.clone() }))
     })
 }
 

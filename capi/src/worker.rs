@@ -6,7 +6,7 @@ use std::ptr;
 use library::{Result, Waited, Worker, skin};
 
 use crate::boundary::{
-    borrow, caught, free, give, give_text, plain, required, required_text, text,
+    borrow, caught, free, give, give_text, lend_text, plain, required, required_text, text,
 };
 use crate::buffer::{ms_buffer, wait_of};
 use crate::calls::{report, status};
@@ -84,6 +84,18 @@ pub unsafe extern "C" fn ms_worker_start(
         }
     });
     ptr::null_mut()
+}
+
+/// The worker's name, as in its messages and errors: the option name, or what it watches ("shop.orders").
+/// Borrowed, lives as long as the worker's handle. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_worker_name(worker: *const ms_worker) -> *const c_char {
+    plain(ptr::null(), || {
+        // SAFETY: NULL or a live worker, as the C API asks for.
+        let Some(worker) = (unsafe { borrow(worker) }) else { return ptr::null() };
+        // SAFETY: a NULL length is allowed.
+        unsafe { lend_text(skin::name(&worker.worker), ptr::null_mut()) }
+    })
 }
 
 /// What the worker is doing now; MS_WORKER_STOPPED for NULL.

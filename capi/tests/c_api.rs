@@ -540,6 +540,11 @@ fn a_receive_that_finds_nothing_waits_as_long_as_it_is_told() {
 }
 
 #[test]
+fn a_clone_is_the_same_message() {
+    receive("clones");
+}
+
+#[test]
 fn what_a_snapshot_reads_has_no_resume_token() {
     receive("snapshot");
 }
@@ -682,7 +687,7 @@ fn freeing_in_every_order_leaks_nothing_and_touches_nothing_freed() {
 #[test]
 fn receiving_leaks_nothing_and_touches_nothing_freed() {
     let place = Place::with_inserts("receive", 10);
-    let ways = ["timeouts", "batches", "acks", "survivors"];
+    let ways = ["timeouts", "batches", "acks", "survivors", "clones", "snapshot"];
     without_leaks("capi/tests/c/receive.c", &place, &ways);
 }
 

@@ -287,6 +287,24 @@ pub(crate) fn is_rename(raw: &[u8]) -> bool {
         .is_some_and(|element| matches!(element.value, Value::String(b"rename")))
 }
 
+/// The database of an event.
+pub(crate) fn database(raw: &[u8]) -> Option<&str> {
+    namespace_part(raw, |namespace| namespace.database)
+}
+
+/// The collection of an event.
+pub(crate) fn collection(raw: &[u8]) -> Option<&str> {
+    namespace_part(raw, |namespace| namespace.collection)
+}
+
+fn namespace_part<'a>(
+    raw: &'a [u8],
+    part: impl FnOnce(RawNamespace<'a>) -> &'a [u8],
+) -> Option<&'a str> {
+    let Value::Document(namespace) = find(raw, Field::Namespace)?.value else { return None };
+    str::from_utf8(part(RawNamespace::new(namespace))).ok().filter(|name| !name.is_empty())
+}
+
 /// Database and collection of an event.
 pub(crate) fn database_and_collection(raw: &[u8]) -> Option<(String, String)> {
     names(raw, Field::Namespace)
@@ -302,6 +320,22 @@ fn names(raw: &[u8], field: Field) -> Option<(String, String)> {
     let RawNamespace { database, collection, .. } = RawNamespace::new(names);
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Some((text(database), text(collection)))
+}
+
+/// When the change happened, by the cluster's clock: seconds and increment.
+pub(crate) fn cluster_time(raw: &[u8]) -> Option<(u32, u32)> {
+    match find(raw, Field::ClusterTime)?.value {
+        Value::Timestamp { time, increment } => Some((time, increment)),
+        _ => None,
+    }
+}
+
+/// A field that is a document, as its bytes.
+pub(crate) fn document(raw: &[u8], field: Field) -> Option<&[u8]> {
+    match find(raw, field)?.value {
+        Value::Document(document) => Some(document.bytes()),
+        _ => None,
+    }
 }
 
 // Stops at the field: servers put the token first and the operation type right after it.

@@ -100,8 +100,7 @@ impl Checkpointer {
         let what = format!("checkpoint {:?} in {}", identity.name, store.place());
         let guard = guarded(|| store.claim(&identity.name)).map_err(|error| {
             let kind = if error.is_in_use() { ErrorKind::InUse } else { ErrorKind::Checkpoint };
-            let failure = Error::new(kind, format!("cannot use {what}: {error}"));
-            if error.is_retriable() { failure.retriable() } else { failure }
+            failure_of(kind, format!("cannot use {what}: {error}"), error)
         })?;
         ledger.snapshot().is_saved();
         let claim = Claim { guard: Some(guard), saved: None, is_final: false };
@@ -127,6 +126,7 @@ impl Checkpointer {
                 ErrorKind::Resource,
                 format!("cannot start a thread for checkpoints: {error}"),
             )
+            .with_source(error)
             .retriable()
         })?;
         Ok(Self { requests, shared })
@@ -257,6 +257,13 @@ fn gone() -> Error {
     )
 }
 
+/// A store's failure as one of ours.
+fn failure_of(kind: ErrorKind, text: String, error: StoreError) -> Error {
+    let is_retriable = error.is_retriable();
+    let failure = Error::new(kind, text).with_source(error.into_source());
+    if is_retriable { failure.retriable() } else { failure }
+}
+
 /// A store is foreign code: its panic is an error like others.
 fn guarded<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(call))
@@ -313,11 +320,8 @@ impl Saver {
 
     fn load(&self) -> Result<Option<Saved>> {
         let what = &self.shared.what;
-        let failed = |reason: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Checkpoint, format!("cannot load {what}: {reason}"))
-        };
         let text = guarded(|| self.store.load(&self.identity.name)).map_err(|error| {
-            if error.is_retriable() { failed(&error).retriable() } else { failed(&error) }
+            failure_of(ErrorKind::Checkpoint, format!("cannot load {what}: {error}"), error)
         })?;
         let place = text.map(|text| self.identity.read(&text)).transpose();
         let place = place.map_err(|reason| {
@@ -325,10 +329,13 @@ impl Saver {
                 let name = self.ledger.name.as_str();
                 log::line!(LogLevel::Warn, name, "cannot give {what} back: {error}");
             }
-            failed(&format_args!(
-                "{reason}; it is left as it is: give this stream another checkpoint_name or place, or \
-                 remove the checkpoint to start anew"
-            ))
+            Error::new(
+                ErrorKind::Checkpoint,
+                format!(
+                    "cannot load {what}: {reason}; it is left as it is: give this stream another \
+                     checkpoint_name or place, or remove the checkpoint to start anew"
+                ),
+            )
         })?;
         if let Some(place) = &place {
             self.ledger.meter.checkpoint_holds(&place.token);
@@ -386,9 +393,8 @@ impl Saver {
             let text = self.identity.write(&place);
             let saved = text.and_then(|text| guarded(|| self.store.save(name, &text)));
             saved.map_err(|error| {
-                let failed =
-                    Error::new(ErrorKind::Checkpoint, format!("cannot save {what}: {error}"));
-                let failed = if error.is_retriable() { failed.retriable() } else { failed };
+                let text = format!("cannot save {what}: {error}");
+                let failed = failure_of(ErrorKind::Checkpoint, text, error);
                 meter.checkpoint_failed(failed.clone().of_worker(self.ledger.name.as_str()));
                 failed
             })?;

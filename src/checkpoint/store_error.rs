@@ -51,6 +51,12 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    pub(crate) fn into_source(self) -> Box<dyn std::error::Error + Send + Sync> {
+        self.source
+    }
+}
+
 impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for StoreError {
     fn from(reason: E) -> Self {
         let source = reason.into();

@@ -1,11 +1,36 @@
 //! A change event in each of its shapes: the server's, and that of an oplog entry.
 
+use bson::oid::ObjectId;
+
 use crate::bson::element::{Document, Head, Kind, Value, ValuePlace};
-use crate::bson::event::{Event, Field, RawNamespace};
+use crate::bson::event::{self, Event, Field, RawNamespace};
 use crate::bson::paths;
 use crate::json::pieces::{put_object_id_key, put_quoted_hex};
 use crate::json::style::{ExtendedJson, Format, Style};
 use crate::json::writer::{Shape, Writer, key};
+
+/// The text of `DocumentId` without the quotes and escapes of JSON.
+pub(super) fn document_id_of(event: &[u8]) -> Vec<u8> {
+    let Some(key) = event::document(event, Field::DocumentKey).map(Document::new) else {
+        return Vec::new();
+    };
+    let mut elements = key.elements();
+    let places = std::iter::from_fn(|| elements.place()?.ok());
+    let id = { places }.find(|(head, _)| head.key == b"_id").map(|(_, place)| place);
+    match id.and_then(|id| id.value(key.bytes())) {
+        None => Vec::new(),
+        Some(Value::String(text)) => text.to_vec(),
+        Some(Value::ObjectId(id)) => ObjectId::from_bytes(*id).to_hex().into_bytes(),
+        Some(_) => text_of_other_id(key.bytes(), id.unwrap_or_default()),
+    }
+}
+
+/// The Extended JSON of an id that is no text and no ObjectId. Its place is in these bytes.
+fn text_of_other_id(outermost: &[u8], id: ValuePlace) -> Vec<u8> {
+    let mut text = Writer::new(Vec::new(), 0, ExtendedJson::Relaxed);
+    text.unnamed(outermost, id);
+    text.finish()
+}
 
 impl<'a> Writer<'a> {
     pub(super) fn styled(&mut self, event: &'a [u8], style: Style) {
@@ -130,11 +155,7 @@ impl<'a> Writer<'a> {
             None => self.string(b""),
             Some(Value::String(text)) => self.string(text),
             Some(Value::ObjectId(id)) => self.out.write(|room| put_quoted_hex(room, id)),
-            Some(_) => {
-                let mut text = Writer::new(Vec::new(), 0, ExtendedJson::Relaxed);
-                text.unnamed(event, id.unwrap_or_default());
-                self.string(&text.finish());
-            }
+            Some(_) => self.string(&text_of_other_id(event, id.unwrap_or_default())),
         }
     }
 

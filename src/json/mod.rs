@@ -28,6 +28,6 @@ pub(crate) use self::parse::{parse_array_of_documents, parse_document};
 pub(crate) use self::style::Style;
 pub use self::style::{ExtendedJson, Format};
 pub(crate) use self::write::{
-    Texts, array_of_texts, lines, of_event, of_token, texts, write_styled,
+    Texts, array_of_texts, document_id, lines, of_event, of_token, texts, write_styled,
 };
 pub use self::write::{write_document, write_message};

@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use crate::json::event::document_id_of;
 use crate::json::style::{ExtendedJson, Format, Style};
 use crate::json::writer::Writer;
 
@@ -100,6 +101,11 @@ pub(crate) fn texts<'a>(
         ends.push(writer.end(0));
     }
     Texts { bytes: writer.finish(), ends }
+}
+
+/// What `DocumentId` says in the oplog shape, as a plain text: without the quotes and escapes of JSON.
+pub(crate) fn document_id(event: &[u8]) -> String {
+    String::from_utf8_lossy(&document_id_of(event)).into_owned()
 }
 
 /// A JSON array of texts.

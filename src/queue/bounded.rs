@@ -340,6 +340,7 @@ impl Queue {
                     ErrorKind::Resource,
                     format!("cannot make a descriptor to poll: {error}"),
                 )
+                .with_source(error)
                 .retriable()
             })?;
             let state = self.state();

@@ -172,6 +172,16 @@ impl<'a> IntoIterator for &'a Buffer {
     }
 }
 
+/// As [`iter`](Self::iter), with a handle of its own.
+impl IntoIterator for Buffer {
+    type Item = Result<Message>;
+    type IntoIter = IntoIter;
+
+    fn into_iter(self) -> IntoIter {
+        IntoIter { buffer: self, over: false }
+    }
+}
+
 /// Iterator over a buffer's messages, made by [`Buffer::iter`].
 #[derive(Debug)]
 pub struct Iter<'a> {
@@ -183,18 +193,37 @@ impl Iterator for Iter<'_> {
     type Item = Result<Message>;
 
     fn next(&mut self) -> Option<Result<Message>> {
-        if self.over {
-            return None;
-        }
-        let item = self.buffer.recv().transpose();
-        // An error that names no worker would come again for ever.
-        self.over = match &item {
-            None => true,
-            Some(Err(error)) => error.worker().is_none(),
-            Some(Ok(_)) => false,
-        };
-        item
+        next(self.buffer, &mut self.over)
     }
+}
+
+/// Iterator that holds a buffer, made by its `into_iter`.
+#[derive(Debug)]
+pub struct IntoIter {
+    buffer: Buffer,
+    over: bool,
+}
+
+impl Iterator for IntoIter {
+    type Item = Result<Message>;
+
+    fn next(&mut self) -> Option<Result<Message>> {
+        next(&self.buffer, &mut self.over)
+    }
+}
+
+fn next(buffer: &Buffer, over: &mut bool) -> Option<Result<Message>> {
+    if *over {
+        return None;
+    }
+    let item = buffer.recv().transpose();
+    // An error that names no worker would come again for ever.
+    *over = match &item {
+        None => true,
+        Some(Err(error)) => error.worker().is_none(),
+        Some(Ok(_)) => false,
+    };
+    item
 }
 
 /// `take` was asked for one message, so there is one piece of one event.

@@ -7,7 +7,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::bson::{event, paths};
+use bson::{RawDocument, Timestamp};
+use serde::de::DeserializeOwned;
+
+use crate::bson::event::{self, Field};
+use crate::bson::paths;
 use crate::json;
 use crate::queue::events::{Events, Piece};
 use crate::queue::group::Group;
@@ -25,6 +29,8 @@ mod tests;
 /// Messages share the memory of the server's reply that they came with, so one that you keep keeps up to 4 MiB of
 /// others alive (of larger replies 1 MiB; an event that is larger than that keeps only itself). If you keep
 /// messages for long, copy what you need of them.
+///
+/// A clone is another handle to the same message, without a copy of its event. One ack counts for all of them.
 pub struct Message {
     place: EventPlace,
     json: OnceLock<Text>,
@@ -32,7 +38,14 @@ pub struct Message {
     others: OnceLock<Box<Others>>,
 }
 
+impl Clone for Message {
+    fn clone(&self) -> Self {
+        Self::new(self.place.clone())
+    }
+}
+
 /// Where the event of a message is.
+#[derive(Clone)]
 enum EventPlace {
     Alone(Arc<Events>, usize),
     InGroup(Arc<Group>, usize),
@@ -42,6 +55,7 @@ enum EventPlace {
 #[derive(Default)]
 struct Others {
     namespace: OnceLock<Text>,
+    document_id: OnceLock<Text>,
     updated_paths: OnceLock<Text>,
     resume_token: OnceLock<Option<Text>>,
 }
@@ -126,6 +140,93 @@ impl Message {
             event::write_namespace(self.bson(), &mut text);
             Text::new(text)
         })
+    }
+
+    /// The database; `None` for an event without one.
+    pub fn database(&self) -> Option<&str> {
+        event::database(self.bson())
+    }
+
+    /// The collection; `None` for an event without one, such as the drop of a database.
+    pub fn collection(&self) -> Option<&str> {
+        event::collection(self.bson())
+    }
+
+    /// The id of the document that has changed, as a text: an ObjectId's 24 hexadecimal digits, a string itself, any
+    /// other `_id` as its relaxed Extended JSON (`7`). Empty for an event without a document. It is the text that
+    /// `DocumentKey.DocumentId` has in the JSON.
+    pub fn document_id(&self) -> &str {
+        self.document_id_text().as_str()
+    }
+
+    pub(crate) fn document_id_text(&self) -> &Text {
+        let texts = self.others();
+        texts.document_id.get_or_init(|| Text::new(json::document_id(self.bson())))
+    }
+
+    /// The key of the document that has changed: its `_id`, and in a sharded collection the shard key. `None` for an
+    /// event without a document.
+    pub fn document_key(&self) -> Option<&RawDocument> {
+        self.field(Field::DocumentKey)
+    }
+
+    /// The document, where the event has one: after an insert or a replace as it is written, after an update as the
+    /// option `full_document` says, in a snapshot as it is read.
+    pub fn full_document(&self) -> Option<&RawDocument> {
+        self.field(Field::FullDocument)
+    }
+
+    /// The document before the change, where the event has it: see the option `full_document_before_change`.
+    pub fn full_document_before_change(&self) -> Option<&RawDocument> {
+        self.field(Field::FullDocumentBeforeChange)
+    }
+
+    fn field(&self, field: Field) -> Option<&RawDocument> {
+        RawDocument::from_bytes(event::document(self.bson(), field)?).ok()
+    }
+
+    /// When the change happened, by the cluster's clock: Unix seconds, and a number within the second (MongoDB
+    /// manual, "Change Events"). `None` for an event without it, such as a document of a snapshot.
+    pub fn cluster_time(&self) -> Option<Timestamp> {
+        let (time, increment) = event::cluster_time(self.bson())?;
+        Some(Timestamp { time, increment })
+    }
+
+    /// The whole event as a value of your own type, with the server's field names.
+    ///
+    /// ```no_run
+    /// # use mongostream::Buffer;
+    /// #[derive(serde::Deserialize)]
+    /// #[serde(rename_all = "camelCase")]
+    /// struct Change {
+    ///     operation_type: String,
+    ///     full_document: Option<Order>,
+    /// }
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Order {
+    ///     total: f64,
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let buffer = Buffer::new(10);
+    /// for message in &buffer {
+    ///     let change: Change = message?.deserialize()?;
+    ///     if let Some(order) = change.full_document {
+    ///         println!("{}: {}", change.operation_type, order.total);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// For the document alone: `bson::deserialize_from_slice(message.full_document()?.as_bytes())`.
+    ///
+    /// # Errors
+    ///
+    /// The event does not have the type's shape, or is damaged.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, bson::error::Error> {
+        bson::deserialize_from_slice(self.bson())
     }
 
     /// The dotted paths of all fields that an update has set, such as `address.street`; empty for all

@@ -52,7 +52,7 @@ fn runtime() -> Result<&'static Runtime> {
         if IO.get().is_none() {
             let runtime = start_runtime().map_err(|error| {
                 let text = format!("cannot start the threads for network I/O: {error}");
-                Error::new(ErrorKind::Resource, text).retriable()
+                Error::new(ErrorKind::Resource, text).with_source(error).retriable()
             })?;
             // Cannot be set already: the lock is held.
             let _ = IO.set(Io { runtime, origin: Origin::here() });

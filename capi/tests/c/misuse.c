@@ -105,11 +105,18 @@ static void null_where_a_value_is_required(void)
     CHECK_STATUS(ms_worker_join(NULL, -1, NULL), MS_ERR_ARGUMENT);
     ms_worker_stop(NULL);
     CHECK(ms_worker_resume_token(NULL) == NULL);
+    CHECK(ms_worker_name(NULL) == NULL);
+    CHECK(ms_options_clone(NULL) == NULL);
 
     CHECK(ms_message_json(NULL, &length) == NULL);
     CHECK(ms_message_bson(NULL, &length) == NULL);
     CHECK(ms_message_operation(NULL) == NULL);
     CHECK(ms_message_namespace(NULL) == NULL);
+    CHECK(ms_message_document_id(NULL) == NULL);
+    uint32_t seconds = 4711, increment = 4711;
+    CHECK(!ms_message_cluster_time(NULL, &seconds, &increment));
+    CHECK(seconds == 4711 && increment == 4711);
+    CHECK(ms_message_clone(NULL) == NULL);
     CHECK(ms_message_updated_paths(NULL, NULL) == NULL);
     CHECK(ms_message_resume_token(NULL) == NULL);
     CHECK(ms_message_worker(NULL) == NULL);
@@ -226,6 +233,13 @@ static void options_that_do_not_exist_or_fit(void)
         CHECK_STATUS(ms_options_set(options, bad[i][0], bad[i][1], &error), MS_ERR_ARGUMENT);
         CHECK_MISTAKE(error, MS_ERR_ARGUMENT, bad[i][0]);
     }
+
+    /* A copy is its own: what is set later in the one is not in the other. */
+    ms_options *copy = ms_options_clone(options);
+    CHECK_STATUS(ms_options_set(options, MS_OPT_NAME, "after", NULL), MS_OK);
+    CHECK_STATUS(ms_options_set(options, MS_OPT_FORMAT, "oplog", NULL), MS_OK);
+    ms_options_free(options);
+    options = copy;
 
     /* The options are as before. */
     error = UNTOUCHED;

@@ -48,6 +48,16 @@ static void check_message(const ms_message *message)
     CHECK(strcmp(ms_message_namespace(message), namespace) == 0);
     CHECK(strcmp(ms_message_worker(message), namespace) == 0);
     CHECK_HAS(ms_message_resume_token(message), "{\"_data\":\"82");
+    char id[100];
+    snprintf(id, sizeof id, "\"DocumentId\":\"%s\"", ms_message_document_id(message));
+    CHECK_HAS(json, id);
+    CHECK(ms_message_document_id(message)[0] != '\0');
+    uint32_t seconds = 0, increment = 0;
+    CHECK(ms_message_cluster_time(message, &seconds, &increment));
+    char time[100];
+    snprintf(time, sizeof time, "{\"t\":%" PRIu32 ",\"i\":%" PRIu32 "}", seconds, increment);
+    CHECK_HAS(json, time);
+    CHECK(ms_message_cluster_time(message, NULL, NULL));
 }
 
 static void say_json(const ms_message *message)
@@ -175,6 +185,32 @@ static void survivors(void)
     ms_batch_free(batch);
 }
 
+/* A clone outlives the batch that it was taken from, and its ack is the message's. */
+static void clones(void)
+{
+    ms_batch *batch = NULL;
+    ms_buffer *buffer = ms_buffer_new(100);
+    ms_worker *worker = start_in_past(&place, buffer);
+    WAIT_UNTIL(ms_buffer_len(buffer) == 10);
+    CHECK_STATUS(ms_buffer_recv_batch(buffer, 2, -1, &batch, NULL), MS_OK);
+    ms_message *first = ms_message_clone(ms_batch_get(batch, 0));
+    ms_message *second = ms_message_clone(ms_batch_get(batch, 1));
+    ms_message *again = ms_message_clone(second);
+    CHECK(ms_message_bson(second, NULL) == ms_message_bson(ms_batch_get(batch, 1), NULL));
+    ms_batch_free(batch);
+    check_message(first);
+    check_message(second);
+    ms_message_free(second);
+    ms_message_ack(again);
+    ms_message_ack(first);
+    CHECK(token_is(worker, ms_message_resume_token(again)));
+    CHECK_HAS(ms_worker_name(worker), ms_message_worker(first));
+    ms_message_free(first);
+    ms_message_free(again);
+    ms_worker_free(worker);
+    ms_buffer_free(buffer);
+}
+
 /* The ten documents that are there. */
 static void snapshot(void)
 {
@@ -188,6 +224,8 @@ static void snapshot(void)
         CHECK_STATUS(ms_buffer_recv_message(buffer, LONG_MS, &message, NULL), MS_OK);
         CHECK(strcmp(ms_message_operation(message), "snapshot") == 0);
         CHECK(ms_message_resume_token(message) == NULL);
+        CHECK(!ms_message_cluster_time(message, NULL, NULL));
+        CHECK(ms_message_document_id(message)[0] != '\0');
         ms_message_free(message);
     }
     ms_worker_free(worker);
@@ -207,6 +245,8 @@ int main(int argc, char **argv)
             acks();
         else if (strcmp(argv[i], "survivors") == 0)
             survivors();
+        else if (strcmp(argv[i], "clones") == 0)
+            clones();
         else if (strcmp(argv[i], "snapshot") == 0)
             snapshot();
         else

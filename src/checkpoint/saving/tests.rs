@@ -325,6 +325,12 @@ fn a_store_that_panics_or_is_in_use_is_an_error() {
     assert_eq!(kind(|| StoreError::in_use("mine")), Some((ErrorKind::InUse, true)));
     assert_eq!(kind(|| "no".into()), Some((ErrorKind::Checkpoint, false)));
     assert_eq!(kind(|| StoreError::retriable("no")), Some((ErrorKind::Checkpoint, true)));
+    // What the store said can be had as it was.
+    let store = Store::default();
+    store.fails(|| std::io::Error::other("of its own").into());
+    let error = start(&store).err().expect("a failure");
+    let source = std::error::Error::source(&error).expect("a source");
+    assert!(source.downcast_ref::<std::io::Error>().is_some(), "{source:?}");
     let result: Result<(), StoreError> = guarded(|| panic!("in a store"));
     assert_eq!(result.unwrap_err().to_string(), "the checkpoint store panicked");
 }

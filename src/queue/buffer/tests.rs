@@ -77,6 +77,7 @@ fn a_closed_buffer_is_drained_and_ends() {
     assert!(buffer.recv_batch(5).unwrap().is_none());
     assert!(matches!(buffer.try_recv().unwrap(), Received::Closed));
     assert!((&buffer).into_iter().next().is_none());
+    assert!(buffer.into_iter().next().is_none());
 }
 
 #[test]
@@ -97,6 +98,18 @@ fn an_iteration_goes_on_after_a_workers_failure_and_ends_after_the_callers_mista
     assert!(messages.next().unwrap().is_err());
     assert!(messages.next().is_none(), "the mistake would come again and again");
     assert!(buffer.iter().next().unwrap().is_ok());
+}
+
+#[test]
+fn an_iterator_can_hold_the_buffer() {
+    let buffer = Buffer::new(10);
+    fill(&buffer, &[1, 2]);
+    let queue = Arc::clone(buffer.queue());
+    let mut messages = buffer.into_iter();
+    assert_eq!(messages.next().unwrap().unwrap().bson().len(), 1);
+    assert!(matches!(queue.take(0, Wait::Not).unwrap(), Received::Some(_)), "it is not closed");
+    drop(messages);
+    assert!(matches!(queue.take(1, Wait::Not).unwrap(), Received::Closed));
 }
 
 #[test]

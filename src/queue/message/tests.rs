@@ -1,6 +1,6 @@
 //! What a consumer sees of a message and of a batch.
 
-use bson::{Document, doc};
+use bson::{Bson, Document, Timestamp, doc};
 
 use super::*;
 use crate::checkpoint::ledger::Ledger;
@@ -64,6 +64,85 @@ fn a_message_shows_its_event() {
     assert!(std::ptr::eq(message.namespace(), message.namespace()));
     let shown = format!("{message:?}");
     assert!(["copy", "update", "shop.orders"].iter().all(|part| shown.contains(part)), "{shown}");
+}
+
+#[test]
+fn a_message_shows_the_parts_of_its_event() {
+    let mut event = insert(5);
+    event.insert("clusterTime", Timestamp { time: 7, increment: 3 });
+    event.insert("fullDocumentBeforeChange", doc! { "_id": 5, "old": true });
+    let message = Message::of_piece(piece(&ledger("copy"), &[event]));
+    assert_eq!((message.database(), message.collection()), (Some("shop"), Some("orders")));
+    assert_eq!(message.document_id(), "5");
+    assert!(std::ptr::eq(message.document_id(), message.document_id()));
+    let raw = |document: Document| bson::RawDocumentBuf::try_from(&document).unwrap();
+    assert_eq!(message.document_key(), Some(&*raw(doc! { "_id": 5 })));
+    assert_eq!(message.full_document(), Some(&*raw(doc! { "_id": 5 })));
+    let before = raw(doc! { "_id": 5, "old": true });
+    assert_eq!(message.full_document_before_change(), Some(&*before));
+    assert_eq!(message.cluster_time(), Some(Timestamp { time: 7, increment: 3 }));
+
+    let drop =
+        doc! { "_id": { "_data": "82" }, "operationType": "dropDatabase", "ns": { "db": "shop" } };
+    let message = Message::of_piece(piece(&ledger("copy"), &[drop]));
+    assert_eq!((message.database(), message.collection()), (Some("shop"), None));
+    assert_eq!(message.document_id(), "");
+    assert_eq!((message.document_key(), message.full_document()), (None, None));
+    assert_eq!((message.full_document_before_change(), message.cluster_time()), (None, None));
+}
+
+#[test]
+fn a_documents_id_is_the_text_that_the_json_has() {
+    let id = bson::oid::ObjectId::new();
+    for (value, text) in [
+        (Bson::from(id), id.to_hex()),
+        ("a \"quoted\" \u{2028} text".into(), "a \"quoted\" \u{2028} text".to_owned()),
+        (7_i32.into(), "7".to_owned()),
+        (1.5.into(), "1.5".to_owned()),
+        (Bson::Null, "null".to_owned()),
+        (Bson::from(doc! { "a": { "b": [1, "x"] } }), "{\"a\":{\"b\":[1,\"x\"]}}".to_owned()),
+    ] {
+        let mut event = insert(0);
+        event.insert("documentKey", doc! { "shard": 1, "_id": value });
+        let message = Message::of_piece(piece(&ledger("copy"), &[event]));
+        assert_eq!(message.document_id(), text);
+        let json: serde_json::Value = serde_json::from_str(message.json()).unwrap();
+        assert_eq!(json["DocumentKey"]["DocumentId"], text);
+    }
+}
+
+#[test]
+fn a_message_becomes_a_value_of_any_type_that_fits() {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Change {
+        operation_type: String,
+        full_document: Option<Document>,
+    }
+    let message = Message::of_piece(piece(&ledger("copy"), &[insert(5)]));
+    let change: Change = message.deserialize().unwrap();
+    assert_eq!(
+        (change.operation_type.as_str(), change.full_document),
+        ("insert", Some(doc! { "_id": 5 }))
+    );
+    assert!(message.deserialize::<Vec<i32>>().is_err());
+}
+
+#[test]
+fn a_clone_is_the_same_message_and_one_ack_counts_for_both() {
+    let ledger = ledger("copy");
+    let message = Message::of_piece(piece(&ledger, &[insert(0)]));
+    let clone = message.clone();
+    assert_eq!(clone.json(), message.json());
+    assert!(std::ptr::eq(clone.bson(), message.bson()), "nothing is copied");
+    drop(message);
+    assert_eq!(ledger.acks().acked(), 0);
+    clone.ack();
+    assert_eq!(ledger.acks().acked(), 1);
+    let batch = Batch::new(vec![piece(&ledger, &[insert(1), insert(2)])]);
+    let second = batch.messages()[1].clone();
+    drop(batch);
+    assert_eq!(second.document_id(), "2");
 }
 
 #[test]

@@ -207,7 +207,7 @@ mod tests {
         let store = FileCheckpoint::new(directory.0.join("missing/orders.token"));
         assert_eq!(store.load("orders").unwrap(), None);
         assert!(store.save("orders", "text").is_err());
-        let error = store.claim("orders").err().expect("there is no such directory");
+        let Err(error) = store.claim("orders") else { panic!("there is no such directory") };
         assert!(!error.is_in_use() && error.to_string().contains("missing"), "{error}");
     }
 

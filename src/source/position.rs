@@ -191,4 +191,30 @@ mod tests {
         assert_eq!(start("resumeAfter", doc! { "_data": "82" }.into()), "with resumeAfter");
         assert_eq!(Position::After(token("82")).to_string(), "with startAfter");
     }
+
+    #[test]
+    fn what_lies_up_to_a_token_is_left_out_by_its_time_and_place() {
+        let past = Position::Past(token("826B02EAFC000000012B022C0100296E5A1004"));
+        let time = Timestamp { time: 0x6B02_EAFC, increment: 1 };
+        let digits = |from: i32, count: i32| doc! { "$substrBytes": ["$_id._data", from, count] };
+        let place = "826B02EAFC000000012C0100296E";
+        let theirs = vec![digits(0, 18), digits(22, place.len() as i32 - 18)];
+        let after = doc! { "$gt": [{ "$concat": theirs }, place] };
+        let expected =
+            doc! { "$match": { "$or": [{ "clusterTime": { "$gt": time } }, { "$expr": after }] } };
+        assert_eq!(past.stage(), Some(expected));
+        assert_eq!(Position::After(token("82")).stage(), None);
+    }
+
+    #[test]
+    fn a_token_of_before_does_not_move_a_place_back() {
+        let (before, at, after) =
+            ("826B02EAFC00000001", "826B02EAFC00000005", "826B02EAFC00000009");
+        let full = |data: &str| token(&format!("{data}2B022C0100296E5A1004"));
+        let past = Position::Past(full(at));
+        assert!(past.no_earlier(full(before)) == full(at));
+        assert!(past.no_earlier(full(at)) == full(at));
+        assert!(past.no_earlier(full(after)) == full(after));
+        assert!(Position::After(full(at)).no_earlier(full(before)) == full(before));
+    }
 }

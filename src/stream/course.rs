@@ -339,7 +339,7 @@ impl Course {
             // Before it has had events it may be that the server has not found the place yet.
             End::Failed(fault) if !progress.has_events && failure::is_token_not_found(&fault) => {
                 let Some(from) = searched.began.past() else {
-                    let phase = self.phase(!is_opening);
+                    let phase = self.phase(progress.is_open);
                     return self.judge(fault, phase, now);
                 };
                 let why = "the event of the stream's resume token does not pass its stages now";

@@ -328,7 +328,7 @@ fn a_store_that_panics_or_is_in_use_is_an_error() {
     // What the store said can be had as it was.
     let store = Store::default();
     store.fails(|| std::io::Error::other("of its own").into());
-    let error = start(&store).err().expect("a failure");
+    let Err(error) = start(&store) else { panic!("no failure") };
     let source = std::error::Error::source(&error).expect("a source");
     assert!(source.downcast_ref::<std::io::Error>().is_some(), "{source:?}");
     let result: Result<(), StoreError> = guarded(|| panic!("in a store"));

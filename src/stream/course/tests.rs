@@ -343,6 +343,54 @@ fn a_cursor_that_is_closed_again_and_again_where_it_is_does_not_make_the_worker_
 }
 
 #[test]
+fn a_cursor_that_was_closed_after_it_had_moved_was_sound() {
+    for (to, has_events, is_reset) in
+        [(None, false, false), (Some(recent(5)), false, true), (Some(recent(5)), true, true)]
+    {
+        let mut ride = Ride::open(&[]);
+        ride.refused(network());
+        ride.next(Happened::Done);
+        ride.refused(network());
+        ride.next(Happened::Done);
+        let mut progress = CursorProgress::at(ride.from.clone().expect("a cursor"));
+        progress.is_open = true;
+        progress.over(0, None, None);
+        progress.over(usize::from(has_events), to.as_ref(), None);
+        let step = ride.next(Happened::Followed(End::Closed, Box::new(progress)));
+        assert!(step.starts_with("find the invalidate"), "{step}");
+        let Step::Wait(wait) = ride.course.next(Happened::Nothing, ride.now) else {
+            panic!("no wait")
+        };
+        assert_eq!(wait.time.is_zero(), is_reset, "{to:?}, {has_events}");
+    }
+}
+
+#[test]
+fn a_stream_that_is_closed_while_its_token_is_taken_may_have_met_an_invalidate() {
+    let mut ride = Ride::new(&[("start_at_time", "1799999999")]);
+    assert_eq!(ride.begin(None), "take the token at startAtOperationTime");
+    assert_eq!(ride.next(Happened::Closed), "find the invalidate at startAtOperationTime");
+    let mut ride = Ride::new(&[("snapshot", "initial")]);
+    assert_eq!(ride.begin(None), "begin a snapshot");
+    assert_eq!(ride.next(Happened::Closed), "find the invalidate now");
+}
+
+#[test]
+fn a_report_is_told_of_the_last_server_and_of_the_checkpoint() {
+    let mut ride = Ride::new(&[]);
+    ride.begin(None);
+    assert_eq!((ride.course.wire_version(), ride.course.ran_before()), (None, false));
+    ride.followed(1, None, End::Failed(network()));
+    assert_eq!(ride.course.wire_version(), Some(17));
+    ride.next(Happened::Done);
+    ride.refused(network());
+    assert_eq!(ride.course.wire_version(), None, "no server was found");
+    let mut ride = Ride::new(&[]);
+    ride.begin(saved(recent(0), None));
+    assert!(ride.course.ran_before());
+}
+
+#[test]
 fn a_token_that_is_not_found_is_looked_for_by_its_time_and_lost_only_then() {
     let mut ride = Ride::open(&[]);
     assert_eq!(ride.refused(server(NOT_FOUND)), "follow past 1, full");

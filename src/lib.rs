@@ -70,7 +70,6 @@
 //!
 //! `watch` → `client` → `cursor` → `stream` → `buffer` → `message` → [`json`].
 
-mod bson;
 mod checkpoint;
 mod clock;
 mod control;
@@ -85,6 +84,7 @@ pub mod json;
 mod log;
 mod options;
 mod queue;
+mod raw;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 #[path = "../tests/simulation/world/mod.rs"]
@@ -105,6 +105,9 @@ mod worker;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/COMING-FROM.md")]
 struct ComingFrom;
+
+/// The crate of [`Watch::pipeline`]'s stages and of what messages show of their events, in the version that fits.
+pub use bson;
 
 pub use crate::checkpoint::collection::CollectionCheckpoint;
 pub use crate::checkpoint::file::FileCheckpoint;

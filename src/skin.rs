@@ -5,10 +5,10 @@ pub use crate::log::{Callback, LogLevel, set as set_log, unheard};
 pub use crate::text::Text;
 pub use crate::wait::Wait;
 
-use crate::bson::event;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::buffer::Buffer;
 use crate::queue::message::{Batch, Message};
+use crate::raw::event;
 use crate::source::client;
 use crate::state::WorkerState;
 use crate::wait::Received;

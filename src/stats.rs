@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::bson::namespace::Namespace;
-use crate::bson::token;
-use crate::bson::token::Token;
 use crate::error::Error;
+use crate::raw::namespace::Namespace;
+use crate::raw::token;
+use crate::raw::token::Token;
 use crate::source::reply::Reply;
 use crate::state::WorkerState;
 

@@ -13,10 +13,10 @@
 
 use std::ops::Range;
 
-use crate::bson::document_key::is_key;
-use crate::bson::token::Token;
 use crate::checkpoint::bits::Bits;
 use crate::checkpoint::kept::Kept;
+use crate::raw::document_key::is_key;
+use crate::raw::token::Token;
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -3,12 +3,12 @@
 use bson::RawDocumentBuf;
 use serde_json::{Value, json};
 
-use crate::bson::token::Token;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::store_error::StoreError;
 use crate::error::{Error, Result};
 use crate::json::{self, ExtendedJson};
 use crate::options::Options;
+use crate::raw::token::Token;
 use crate::snapshot::progress::SnapshotProgress;
 use crate::source::scope::Scope;
 

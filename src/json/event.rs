@@ -2,12 +2,12 @@
 
 use bson::oid::ObjectId;
 
-use crate::bson::element::{Document, Head, Kind, Value, ValuePlace};
-use crate::bson::event::{self, Event, Field, RawNamespace};
-use crate::bson::paths;
 use crate::json::pieces::{put_object_id_key, put_quoted_hex};
 use crate::json::style::{ExtendedJson, Format, Style};
 use crate::json::writer::{Shape, Writer, key};
+use crate::raw::element::{Document, Head, Kind, Value, ValuePlace};
+use crate::raw::event::{self, Event, Field, RawNamespace};
+use crate::raw::paths;
 
 /// The text of `DocumentId` without the quotes and escapes of JSON.
 pub(super) fn document_id_of(event: &[u8]) -> Vec<u8> {

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::bson::block::{self, Block};
 use crate::json::pieces::{
     ROOM, SHORT, ValueRoom, ends, hex_digit, put_at, put_ends, put_number, put_quoted, put_text,
 };
 use crate::json::utf8;
+use crate::raw::block::{self, Block};
 
 /// Room for a plain key, its quotes and its colon.
 const KEY: usize = block::SIZE + 3;

@@ -1,6 +1,6 @@
 //! Short texts, put into room that is there in pieces of a fixed size.
 
-use crate::bson::block::{self, Block};
+use crate::raw::block::{self, Block};
 
 /// Room for a value of most types, and the comma after it.
 pub(super) type ValueRoom = [u8; ROOM];

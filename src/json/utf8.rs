@@ -1,7 +1,7 @@
 //! Whether text is UTF-8.
 
-use crate::bson::block;
 use crate::json::pieces;
+use crate::raw::block;
 
 /// Quick for text of any length: what is long is a library's affair, which takes its time for what is short.
 pub(super) fn is_valid(text: &[u8]) -> bool {

@@ -5,11 +5,11 @@ use std::fmt::Write;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::bson::element::Value;
 use crate::json::pieces::{hex, put_integer, put_object_id, put_timestamp};
 use crate::json::style::ExtendedJson;
 use crate::json::writer::{Inner, Shape, Writer};
 use crate::json::{date, decimal};
+use crate::raw::element::Value;
 
 impl<'a> Writer<'a> {
     pub(super) fn string(&mut self, text: &[u8]) {

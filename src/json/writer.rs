@@ -9,10 +9,10 @@ use crate::json::out::{Key, Out};
 use crate::json::pieces::{put, put_integer, put_object_id, put_quoted, put_timestamp};
 use crate::json::style::ExtendedJson;
 
-use crate::bson::block::Block;
-use crate::bson::element::{Document, Elements, Head, Kind, Malformed, ValuePlace};
-use crate::bson::{MAX_DEPTH, block};
 use crate::error::Result;
+use crate::raw::block::Block;
+use crate::raw::element::{Document, Elements, Head, Kind, Malformed, ValuePlace};
+use crate::raw::{MAX_DEPTH, block};
 
 const TOO_DEEP: &str = "document nested too deeply";
 

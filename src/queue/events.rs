@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use bson::RawDocumentBuf;
 
-use crate::bson::document_key::document_key;
-use crate::bson::event;
 use crate::checkpoint::acks::Places;
 use crate::checkpoint::ledger::Ledger;
 use crate::error::Result;
 use crate::json;
 use crate::json::Texts;
+use crate::raw::document_key::document_key;
+use crate::raw::event;
 use crate::source::reply::Reply;
 use crate::stats::Meter;
 
@@ -225,8 +225,8 @@ mod tests {
     use bson::doc;
 
     use super::*;
-    use crate::bson::token::Token;
     use crate::options::Options;
+    use crate::raw::token::Token;
 
     fn ledger() -> Arc<Ledger> {
         Arc::new(Ledger::new("test", Options::new().style()))

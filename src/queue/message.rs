@@ -10,11 +10,11 @@ use std::sync::{Arc, OnceLock};
 use bson::{RawDocument, Timestamp};
 use serde::de::DeserializeOwned;
 
-use crate::bson::event::{self, Field};
-use crate::bson::paths;
 use crate::json;
 use crate::queue::events::{Events, Piece};
 use crate::queue::group::Group;
+use crate::raw::event::{self, Field};
+use crate::raw::paths;
 use crate::text::{Text, without_nul};
 
 #[cfg(test)]

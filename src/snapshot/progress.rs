@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 
 use bson::{Bson, Document, RawDocument, doc};
 
-use crate::bson::id::is_same_id;
-use crate::bson::namespace::Namespace;
 use crate::error::Result;
+use crate::raw::id::is_same_id;
+use crate::raw::namespace::Namespace;
 
 /// Ids from `from` to below `to`; without them from the first, to the last.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use mongodb::options::{ReadPreference, SelectionCriteria};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::bson::namespace::Namespace;
+use crate::raw::namespace::Namespace;
 use crate::snapshot::division;
 use crate::snapshot::progress::{IdRange, SnapshotProgress, Unread};
 

@@ -16,9 +16,9 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, yield_now};
 
-use crate::bson::token::Token;
 use crate::clock::unix_time;
 use crate::gate::Gate;
+use crate::raw::token::Token;
 use crate::source::client::Deployment;
 use crate::source::fault::Fault;
 use crate::source::fragments::Fragments;

@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use crate::bson::element::{Element, Elements, Malformed, Value};
 use crate::error::Result;
+use crate::raw::element::{Element, Elements, Malformed, Value};
 
 /// The order in which servers send an event's fields (seen with 6.0.27). A field that a stage of the
 /// user's pipeline has added stands after them.

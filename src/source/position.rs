@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
 
-use crate::bson::token;
-use crate::bson::token::{Token, TokenPlace};
 use crate::error::Result;
+use crate::raw::token;
+use crate::raw::token::{Token, TokenPlace};
 use crate::source::pace::Pace;
 
 /// Where a stream begins, or goes on.

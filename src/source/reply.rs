@@ -7,10 +7,10 @@ use bson::{Bson, RawDocument};
 use mongodb::error::{Error as DriverError, Result as DriverResult};
 use mongodb::raw_batch_cursor::RawBatch;
 
-use crate::bson::element::Value;
-use crate::bson::id::is_same_id;
-use crate::bson::token::Token;
-use crate::bson::{element, event};
+use crate::raw::element::Value;
+use crate::raw::id::is_same_id;
+use crate::raw::token::Token;
+use crate::raw::{element, event};
 use crate::source::fragments;
 use crate::source::fragments::{Fragments, Part};
 use crate::source::position::Position;

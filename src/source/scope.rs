@@ -7,10 +7,10 @@ use bson::{Bson, Document, doc};
 use mongodb::error::{Error as DriverError, Result as DriverResult};
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
-use crate::bson::event;
-use crate::bson::namespace::Namespace;
 use crate::options::pipeline::SPLIT_STAGE;
 use crate::options::{OnOversized, Options, pipeline};
+use crate::raw::event;
+use crate::raw::namespace::Namespace;
 use crate::source::client::Deployment;
 use crate::source::failure;
 use crate::source::failure::{WIRE_VERSION_4_4, WIRE_VERSION_6_0};

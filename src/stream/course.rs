@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use crate::bson::token::Token;
 use crate::checkpoint::identity::Saved;
 use crate::clock::Now;
 use crate::error::{Error, ErrorKind};
 use crate::log::LogLevel;
 use crate::options::{OnHistoryLost, OnInvalidate, OnOversized, Snapshot};
+use crate::raw::token::Token;
 use crate::source::cursor::{Change, CursorProgress};
 use crate::source::failure::{self, Phase};
 use crate::source::fault::Fault;

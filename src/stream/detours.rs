@@ -2,11 +2,11 @@
 
 use bson::{Document, RawDocumentBuf};
 
-use crate::bson::event;
-use crate::bson::token::Token;
 use crate::log::{self, LogLevel};
 use crate::options::pipeline;
 use crate::queue::events::Events;
+use crate::raw::event;
+use crate::raw::token::Token;
 use crate::source::cursor::{Cursor, Next};
 use crate::source::failure;
 use crate::source::fault::Fault;

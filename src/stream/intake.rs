@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::bson::event;
-use crate::bson::token::Token;
 use crate::checkpoint::ledger::Ledger;
 use crate::control::Control;
 use crate::log::{self, LogLevel};
 use crate::queue::bounded::Queue;
 use crate::queue::events::Events;
+use crate::raw::event;
+use crate::raw::token::Token;
 use crate::source::cursor::Observer;
 use crate::source::reply::Reply;
 use crate::source::scope::Scope;

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use bson::RawDocument;
 
-use crate::bson::token::Token;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::saving::Checkpointer;
 use crate::clock::Clock;
@@ -27,6 +26,7 @@ use crate::log::{self, LogLevel};
 use crate::options::{Options, Snapshot};
 use crate::queue::bounded::Queue;
 use crate::queue::events::Events;
+use crate::raw::token::Token;
 use crate::source::client::Deployment;
 use crate::source::cursor::{Cursor, Next};
 use crate::source::failure;

@@ -6,8 +6,8 @@
 use bson::raw::cstr;
 use bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 
-use crate::bson::namespace::Namespace;
 use crate::error::Result;
+use crate::raw::namespace::Namespace;
 use crate::source::scope::Scope;
 
 /// Of an event that cannot be had as a whole, what a notice of it needs.
@@ -70,7 +70,7 @@ pub(crate) fn snapshot(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bson::document_key::{document_key, is_key};
+    use crate::raw::document_key::{document_key, is_key};
 
     #[test]
     fn the_key_of_a_documents_event_is_found_and_of_no_other() {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bson::Timestamp;
 
-use crate::bson::token::Token;
 use crate::error::Error;
 use crate::log::LogLevel;
 use crate::options::{OnHistoryLost, OnInvalidate, OnOversized, Options, Snapshot};
+use crate::raw::token::Token;
 use crate::source::cursor::{Change, CursorProgress};
 use crate::source::failure::Phase;
 use crate::source::fault::Fault;

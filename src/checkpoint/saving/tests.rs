@@ -3,9 +3,9 @@
 use bson::doc;
 
 use super::*;
-use crate::bson::token::Token;
 use crate::checkpoint::acks::tests::Tokens;
 use crate::options::Options;
+use crate::raw::token::Token;
 use crate::source::scope::Scope;
 use crate::state::WorkerState;
 

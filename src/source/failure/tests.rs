@@ -181,7 +181,7 @@ fn who_gives_a_wrong_token_is_told_which_option_to_look_at() {
     assert!(advice(9, "resumeAfter").contains("the option resume_after has something else"));
     assert_eq!(advice(91, "startAfter"), "none");
     assert_eq!(advice(9, "startAtOperationTime"), "none");
-    let saved = Position::After(crate::bson::token::Token::from(&[][..]));
+    let saved = Position::After(crate::raw::token::Token::from(&[][..]));
     assert_eq!(token_advice(&said(9, "", false), &saved), None);
 }
 

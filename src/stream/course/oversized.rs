@@ -4,8 +4,8 @@
 //! document since, so that another event is the next one now. So the server is asked whether it is really this one that
 //! it cannot send.
 
-use crate::bson::token::Token;
 use crate::clock::Now;
+use crate::raw::token::Token;
 use crate::source::failure::Phase;
 use crate::source::fault::Fault;
 use crate::source::pace::Pace;

@@ -158,7 +158,7 @@ impl Ride {
 }
 
 fn number(token: &[u8]) -> i64 {
-    let (time, _) = crate::bson::token::token_time(token).expect("a time");
+    let (time, _) = crate::raw::token::token_time(token).expect("a time");
     i64::from(time) - BEGAN as i64
 }
 

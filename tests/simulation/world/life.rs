@@ -8,13 +8,13 @@ use fastrand::Rng;
 
 use super::oplog::{BEGAN, Kind, Oplog};
 use super::plan::Report;
-use crate::bson::token::Token;
 use crate::checkpoint::acks::Places;
 use crate::checkpoint::due::Due;
 use crate::checkpoint::identity::Identity;
 use crate::checkpoint::ledger::Ledger;
 use crate::clock::Now;
 use crate::options::Options;
+use crate::raw::token::Token;
 use crate::source::position::Position;
 use crate::source::scope::Scope;
 use crate::stream::course::Course;

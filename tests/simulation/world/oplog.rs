@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bson::doc;
 
-use crate::bson::token::{Token, TokenPlace};
+use crate::raw::token::{Token, TokenPlace};
 use crate::source::fault::{Answer, Fault, FaultKind};
 use crate::source::position::Position;
 

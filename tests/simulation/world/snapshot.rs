@@ -8,7 +8,7 @@ use bson::{Bson, doc};
 use super::faults::Asked;
 use super::life::{Broken, Content, Life, Message, Tokens, World};
 use super::oplog::{Answered, ModelCursor};
-use crate::bson::namespace::Namespace;
+use crate::raw::namespace::Namespace;
 use crate::snapshot::progress::{IdRange, Mark, SnapshotProgress, Unread};
 use crate::source::position::Position;
 use crate::stream::step::Happened;

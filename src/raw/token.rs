@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::bson::element::{Elements, Value};
 use crate::error::Result;
+use crate::raw::element::{Elements, Value};
 
 /// A resume token: the raw BSON of the server's `_id` or `postBatchResumeToken` document.
 pub(crate) type Token = Arc<[u8]>;

@@ -3,9 +3,9 @@
 //! A damaged event is not an error here. What stands before the damage is found, the rest counts as absent;
 //! the message's JSON is where the damage becomes visible.
 
-use crate::bson::element::{Document, Element, Elements, Head, Kind, Malformed, Value, ValuePlace};
-use crate::bson::token::TokenPlace;
 use crate::error::Result;
+use crate::raw::element::{Document, Element, Elements, Head, Kind, Malformed, Value, ValuePlace};
+use crate::raw::token::TokenPlace;
 
 /// Makes the fields and their number from one list.
 macro_rules! fields {

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::bson::block::{self, Block};
+use crate::raw::block::{self, Block};
 
 /// A place where the bytes stop being BSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

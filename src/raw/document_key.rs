@@ -1,6 +1,6 @@
 //! The key of a snapshot's document: what its message has in place of a resume token.
 
-use crate::bson::element::{Document, Value};
+use crate::raw::element::{Document, Value};
 
 /// The document's key, of an event that the snapshot has made.
 pub(crate) fn document_key(event: &[u8]) -> Option<&[u8]> {

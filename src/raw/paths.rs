@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::bson::element::{Document, Elements, Value};
-use crate::bson::{MAX_DEPTH, event};
 use crate::error::Result;
+use crate::raw::element::{Document, Elements, Value};
+use crate::raw::{MAX_DEPTH, event};
 
 /// One path for each field in `updatedFields`, down to values that hold no others; each once, in the
 /// server's order. Array indexes are left out: all elements of an array have one path.

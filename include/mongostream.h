@@ -526,6 +526,15 @@ ms_status ms_options_set(ms_options *options,
 ms_options *ms_options_clone(const ms_options *options);
 
 /**
+ * The table of options as a JSON array, for bindings, completions and forms. Each option is an object:
+ * name; kind ("text", "integer", "boolean", "choice", "list", "json"); values (what it takes, in words);
+ * choices (the words of a "choice", else empty); default (null if there is none); text (what it does). Later
+ * versions may have more options, kinds and keys. Yours: release it with ms_string_free. NULL only without
+ * memory.
+ */
+char *ms_options_describe(void);
+
+/**
  * Releases options. NULL does nothing. Workers that were started with them are not affected.
  */
 void ms_options_free(ms_options *options);
@@ -621,6 +630,13 @@ size_t ms_buffer_len(const ms_buffer *buffer);
  * ms_string_free. NULL for NULL, and in a child of fork.
  */
 char *ms_buffer_stats(const ms_buffer *buffer);
+
+/**
+ * The same figures as OpenMetrics text, for an HTTP server that Prometheus asks. Its Content-Type is
+ * "application/openmetrics-text; version=1.0.0; charset=utf-8". docs/STATISTICS.md describes every metric; more
+ * may come. Yours: release it with ms_string_free. NULL for NULL, and in a child of fork.
+ */
+char *ms_buffer_metrics(const ms_buffer *buffer);
 
 /**
  * Stops the buffer's workers and wakes every consumer; what is queued can still be received. Never

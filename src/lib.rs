@@ -82,6 +82,7 @@ mod fork;
 mod gate;
 pub mod json;
 mod log;
+mod metrics;
 mod options;
 mod queue;
 mod raw;
@@ -116,9 +117,10 @@ pub use crate::checkpoint::store_error::StoreError;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::exit::shutdown;
 pub use crate::json::{ExtendedJson, Format};
+pub use crate::metrics::OPEN_METRICS;
 pub use crate::options::{
     FullDocument, FullDocumentBeforeChange, OPTIONS, OnHistoryLost, OnInvalidate, OnOversized,
-    OptionInfo, Options, Snapshot, Start,
+    OptionInfo, OptionKind, Options, Snapshot, Start, describe_options,
 };
 pub use crate::queue::buffer::{Buffer, IntoIter, Iter};
 pub use crate::queue::message::{Batch, Message};

@@ -215,6 +215,19 @@ pub unsafe extern "C" fn ms_buffer_stats(buffer: *const ms_buffer) -> *mut c_cha
     })
 }
 
+/// The same figures as OpenMetrics text, for an HTTP server that Prometheus asks. Its Content-Type is
+/// "application/openmetrics-text; version=1.0.0; charset=utf-8". docs/STATISTICS.md describes every metric; more
+/// may come. Yours: release it with ms_string_free. NULL for NULL, and in a child of fork.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_buffer_metrics(buffer: *const ms_buffer) -> *mut c_char {
+    plain(ptr::null_mut(), || {
+        // SAFETY: NULL or a live buffer, as the C API asks for.
+        let buffer = unsafe { borrow(buffer) };
+        let stats = buffer.and_then(|buffer| buffer.buffer.stats().ok());
+        stats.and_then(|stats| give_text(&stats.to_open_metrics()).ok()).unwrap_or(ptr::null_mut())
+    })
+}
+
 /// Stops the buffer's workers and wakes every consumer; what is queued can still be received. Never
 /// waits; closing twice, or NULL, does nothing.
 #[unsafe(no_mangle)]

@@ -5,7 +5,7 @@ use std::ptr;
 
 use library::Options;
 
-use crate::boundary::{borrow, free, give, plain, required_mut, required_text};
+use crate::boundary::{borrow, free, give, give_text, plain, required_mut, required_text};
 use crate::calls::status;
 use crate::error::ms_error;
 use crate::status::{MS_OK, ms_status};
@@ -52,6 +52,16 @@ pub unsafe extern "C" fn ms_options_clone(options: *const ms_options) -> *mut ms
         let options = unsafe { borrow(options) };
         options.map_or(ptr::null_mut(), |o| give(ms_options { options: o.options.clone() }))
     })
+}
+
+/// The table of options as a JSON array, for bindings, completions and forms. Each option is an object:
+/// name; kind ("text", "integer", "boolean", "choice", "list", "json"); values (what it takes, in words);
+/// choices (the words of a "choice", else empty); default (null if there is none); text (what it does). Later
+/// versions may have more options, kinds and keys. Yours: release it with ms_string_free. NULL only without
+/// memory.
+#[unsafe(no_mangle)]
+pub extern "C" fn ms_options_describe() -> *mut c_char {
+    plain(ptr::null_mut(), || give_text(&library::describe_options()).unwrap_or(ptr::null_mut()))
 }
 
 /// Releases options. NULL does nothing. Workers that were started with them are not affected.

@@ -21,12 +21,46 @@ use crate::options::values::{
     Start,
 };
 
+/// How the value of an option is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionKind {
+    /// A text, such as a name or a path.
+    Text,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// One of a few words, see [`OptionInfo::choices`].
+    Choice,
+    /// Texts, separated by commas or as a JSON array.
+    List,
+    /// JSON.
+    Json,
+}
+
+impl OptionKind {
+    /// Its name in [`describe_options`](crate::describe_options).
+    pub const fn name(self) -> &'static str {
+        match self {
+            OptionKind::Text => "text",
+            OptionKind::Integer => "integer",
+            OptionKind::Boolean => "boolean",
+            OptionKind::Choice => "choice",
+            OptionKind::List => "list",
+            OptionKind::Json => "json",
+        }
+    }
+}
+
 /// What the table says of one option.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OptionInfo {
     /// The name that [`Options::set`] and `ms_options_set` take.
     pub name: &'static str,
+    /// How a value is written.
+    pub kind: OptionKind,
     /// The values it takes.
     pub values: &'static str,
     /// The value that holds where none is set; empty: not set.
@@ -36,10 +70,19 @@ pub struct OptionInfo {
     set: fn(&mut Options, &str) -> Result<(), String>,
 }
 
+impl OptionInfo {
+    /// The words of which it takes one; none for an option of another kind.
+    pub fn choices(&self) -> impl Iterator<Item = &'static str> {
+        let values = if self.kind == OptionKind::Choice { self.values } else { "" };
+        values.split(" | ").filter(|choice| !choice.is_empty())
+    }
+}
+
 /// Every option there is.
 pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "name",
+        kind: OptionKind::Text,
         values: "text",
         default: "",
         text: "Worker name in messages, errors and logs; where it is not set the namespace \
@@ -52,6 +95,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "start_at_time",
+        kind: OptionKind::Text,
         values: "unix seconds, or seconds:increment",
         default: "",
         text: "Begin with the first change at or after this cluster time. Excludes resume_after and \
@@ -63,6 +107,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "resume_after",
+        kind: OptionKind::Json,
         values: "resume token (JSON)",
         default: "",
         text: "Begin after the event with this token; the server refuses the token of an \
@@ -74,6 +119,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "start_after",
+        kind: OptionKind::Json,
         values: "resume token (JSON)",
         default: "",
         text: "As resume_after, and takes the token of an invalidate too. Excludes start_at_time \
@@ -85,6 +131,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "namespaces",
+        kind: OptionKind::List,
         values: "comma list, or JSON array of texts",
         default: "",
         text: "Many collections on one cursor: collection names where a database is given, else \
@@ -97,6 +144,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "operations",
+        kind: OptionKind::List,
         values: "comma list of operation types",
         default: "",
         text: "Deliver only these, such as insert,update,delete; where it is not set all. The library's \
@@ -109,6 +157,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "pipeline",
+        kind: OptionKind::Json,
         values: "JSON array of aggregation stages",
         default: "[]",
         text: "Stages that the server puts after $changeStream, such as $match and $project. Keep \
@@ -120,6 +169,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "full_document",
+        kind: OptionKind::Choice,
         values: "default | updateLookup | whenAvailable | required",
         default: "default",
         text: "Which version of the document updates carry (MongoDB manual, $changeStream, \
@@ -131,6 +181,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "full_document_before_change",
+        kind: OptionKind::Choice,
         values: "off | whenAvailable | required",
         default: "off",
         text: "Whether updates, replaces and deletes carry the document as it was before. Needs MongoDB \
@@ -143,6 +194,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "show_expanded_events",
+        kind: OptionKind::Boolean,
         values: "false | true",
         default: "false",
         text: "Also the server's expanded events: create, createIndexes, dropIndexes, modify, \
@@ -154,6 +206,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "batch_size",
+        kind: OptionKind::Integer,
         values: "1 to 2147483647",
         default: "4000",
         text: "Most events in one reply of the server. Larger ones cost memory and gain nothing.",
@@ -164,6 +217,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "await_ms",
+        kind: OptionKind::Integer,
         values: "1 to 2147483647",
         default: "1000",
         text: "Longest time in milliseconds that the server waits for an event before it answers \
@@ -175,6 +229,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "format",
+        kind: OptionKind::Choice,
         values: "oplog | event",
         default: "oplog",
         text: "The shape of the JSON: oplog JSON, or the server's change event as it is.",
@@ -185,6 +240,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "json",
+        kind: OptionKind::Choice,
         values: "relaxed | canonical",
         default: "relaxed",
         text: "The mode of MongoDB Extended JSON v2.",
@@ -197,6 +253,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "updated_paths",
+        kind: OptionKind::Boolean,
         values: "false | true",
         default: "false",
         text: "Oplog JSON of updates has a key UpdatedPaths: the dotted paths of all fields that were \
@@ -211,6 +268,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "retry_ms",
+        kind: OptionKind::Integer,
         values: "-1 (never) to 9223372036854775807",
         default: "-1",
         text: "Once the stream has been open: give up opening it again after this many milliseconds. \
@@ -225,6 +283,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "snapshot",
+        kind: OptionKind::Choice,
         values: "never | initial | always",
         default: "never",
         text: "Deliver the documents that exist before the stream, as messages with the operation \
@@ -243,6 +302,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "on_history_lost",
+        kind: OptionKind::Choice,
         values: "fail | restart | snapshot",
         default: "fail",
         text: "When the oplog no longer holds the point to go on from: end with MS_ERR_HISTORY_LOST, or go \
@@ -260,6 +320,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "on_invalidate",
+        kind: OptionKind::Choice,
         values: "continue | stop",
         default: "continue",
         text: "When what is watched was dropped or renamed: go on with what comes by the same name, or \
@@ -272,6 +333,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "on_oversized",
+        kind: OptionKind::Choice,
         values: "split | fail | skip",
         default: "split",
         text: "When a change event is larger than 16 MB: let the server split it and put it together \
@@ -289,6 +351,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "checkpoint_file",
+        kind: OptionKind::Text,
         values: "path",
         default: "",
         text: "Keep the acked position in this file, and continue there when the worker is started again: \
@@ -301,6 +364,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "checkpoint_collection",
+        kind: OptionKind::Text,
         values: "database.collection",
         default: "",
         text: "Keep the acked position in this collection, written with majority, one document for \
@@ -314,6 +378,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "checkpoint_uri",
+        kind: OptionKind::Text,
         values: "MongoDB URI",
         default: "",
         text: "The deployment of checkpoint_collection, if it is not the watched one. If several deployments \
@@ -325,6 +390,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "checkpoint_name",
+        kind: OptionKind::Text,
         values: "text",
         default: "",
         text: "The name of the checkpoint. If it is not set: the collection (shop.orders), the database (shop), \
@@ -338,6 +404,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     },
     OptionInfo {
         name: "checkpoint_ms",
+        kind: OptionKind::Integer,
         values: "1 to 2147483647",
         default: "1000",
         text: "Save at most this often, in milliseconds; a position that moved without an ack is saved \

@@ -88,6 +88,7 @@ static void null_where_a_value_is_required(void)
     CHECK(ms_buffer_fd(NULL) == -1);
     CHECK(ms_buffer_len(NULL) == 0);
     CHECK(ms_buffer_stats(NULL) == NULL);
+    CHECK(ms_buffer_metrics(NULL) == NULL);
     ms_buffer_close(NULL);
 
     CHECK(ms_worker_start(NULL, "d", "c", buffer, NULL, &error) == NULL);
@@ -233,6 +234,11 @@ static void options_that_do_not_exist_or_fit(void)
         CHECK_STATUS(ms_options_set(options, bad[i][0], bad[i][1], &error), MS_ERR_ARGUMENT);
         CHECK_MISTAKE(error, MS_ERR_ARGUMENT, bad[i][0]);
     }
+
+    char *described = ms_options_describe();
+    CHECK_HAS(described, "\"name\":\"" MS_OPT_FORMAT "\"");
+    CHECK(described[0] == '[' && described[strlen(described) - 1] == ']');
+    ms_string_free(described);
 
     /* A copy is its own: what is set later in the one is not in the other. */
     ms_options *copy = ms_options_clone(options);

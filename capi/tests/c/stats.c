@@ -9,6 +9,16 @@ static void say_stats(const ms_buffer *buffer)
     ms_string_free(stats);
 }
 
+static void check_metrics(const ms_buffer *buffer)
+{
+    char *metrics = ms_buffer_metrics(buffer);
+    CHECK_HAS(metrics, "# TYPE mongostream_buffer_depth gauge\n");
+    CHECK_HAS(metrics, "\nmongostream_buffer_depth 5\n");
+    CHECK_HAS(metrics, "\nmongostream_worker_received_total{worker=\"counted\"} 5\n");
+    CHECK(strcmp(metrics + strlen(metrics) - 6, "# EOF\n") == 0);
+    ms_string_free(metrics);
+}
+
 int main(int argc, char **argv)
 {
     struct place place = place_of(argc, argv);
@@ -21,6 +31,7 @@ int main(int argc, char **argv)
     ms_options_free(options);
     WAIT_UNTIL(ms_buffer_len(buffer) == 5);
     say_stats(buffer);
+    check_metrics(buffer);
     ms_string_free(ms_buffer_recv(buffer, NULL));
     ms_message *message = NULL;
     CHECK_STATUS(ms_buffer_recv_message(buffer, LONG_MS, &message, NULL), MS_OK);

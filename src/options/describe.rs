@@ -53,6 +53,9 @@ mod tests {
         for (option, described) in OPTIONS.iter().zip(&all) {
             assert_eq!(described["name"], option.name);
             assert_eq!(described["text"], option.text);
+            assert_eq!(described["kind"], option.kind.name());
+            let choices: Vec<_> = option.choices().collect();
+            assert_eq!(described["choices"], json!(choices));
             assert_eq!(described["default"].as_str().unwrap_or_default(), option.default);
         }
     }

@@ -490,15 +490,18 @@ void ms_error_free(ms_error *error);
  * It returns after every running call of the callback before has ended: its user_data may be freed
  * then. So do not call it while you hold what the callback waits for.
  *
- * The callback is called from the workers' threads, from several at once. message is UTF-8 with a NUL
- * and without a newline at its end, begins with the worker's name ("worker shop.orders: ..."), and
- * lives only during the call. A worker waits for the callback: let it be quick, wait for no worker in
- * it, and never leave it with longjmp or an exception.
+ * The callback is called from the workers' threads, from several at once. worker is the name of the worker that
+ * the line is about (ms_worker_name). message has no newline at its end. Both are UTF-8 and live only during the
+ * call. A worker waits for the callback: let it be quick, wait for no worker in it, and never leave it with
+ * longjmp or an exception.
  *
  * MS_OK; MS_ERR_ARGUMENT for a max_level that does not exist, MS_ERR_STATE from inside a callback:
  * then nothing has changed.
  */
-ms_status ms_log_set(void (*callback)(void *user_data, ms_log_level level, const char *message),
+ms_status ms_log_set(void (*callback)(void *user_data,
+                                      ms_log_level level,
+                                      const char *worker,
+                                      const char *message),
                      void *user_data,
                      ms_log_level max_level);
 

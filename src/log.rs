@@ -91,7 +91,7 @@ pub(crate) fn write(level: LogLevel, worker: &str, text: Arguments<'_>) {
     }
     let sink = Registry::existing().and_then(|registry| registry.sink());
     if let Some(sink) = sink.filter(|sink| level <= sink.level) {
-        shielded(|| sink.write(level, format!("worker {worker}: {text}")));
+        shielded(|| sink.write(level, worker, &text.to_string()));
     }
     if stderr::wants(level) {
         stderr::write(level, &format!("worker {worker}: {text}"));
@@ -194,8 +194,8 @@ fn shielded<T>(call: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(AssertUnwindSafe(call)).ok()
 }
 
-/// What is called with each line.
-pub type Callback = dyn Fn(LogLevel, &CStr) + Send + Sync;
+/// What is called with each line: its level, the worker's name, and the text.
+pub type Callback = dyn Fn(LogLevel, &CStr, &CStr) + Send + Sync;
 
 /// A callback that is set. Each call holds it, so that its end is the end of all calls.
 struct Sink {
@@ -210,7 +210,7 @@ thread_local! {
 }
 
 impl Sink {
-    fn write(&self, level: LogLevel, text: String) {
+    fn write(&self, level: LogLevel, worker: &str, text: &str) {
         struct Leave;
         impl Drop for Leave {
             fn drop(&mut self) {
@@ -222,10 +222,11 @@ impl Sink {
             return;
         }
         let _leave = Leave;
-        // C would see the text only up to a NUL.
-        let text = text.trim_end_matches(['\n', '\r']).replace('\0', "\u{fffd}");
-        if let Ok(text) = CString::new(text) {
-            (self.callback)(level, &text);
+        // C would see a text only up to a NUL.
+        let text_of = |text: &str| CString::new(text.replace('\0', "\u{fffd}"));
+        let text = text.trim_end_matches(['\n', '\r']);
+        if let (Ok(worker), Ok(text)) = (text_of(worker), text_of(text)) {
+            (self.callback)(level, &worker, &text);
         }
     }
 }
@@ -360,11 +361,13 @@ mod tests {
     #[test]
     fn a_callback_gets_a_whole_line_without_its_end() {
         let (sender, lines) = crossbeam_channel::unbounded();
-        let callback: Arc<Callback> = Arc::new(move |level, text: &std::ffi::CStr| {
-            let _ = sender.send((level, text.to_str().unwrap_or_default().to_owned()));
+        let callback: Arc<Callback> = Arc::new(move |level, worker: &CStr, text: &CStr| {
+            let [worker, text] = [worker, text].map(|text| text.to_string_lossy().into_owned());
+            let _ = sender.send((level, worker, text));
         });
         let current = Current::new(LogLevel::Info, callback);
-        current.sink.write(LogLevel::Info, "a\0b\r\n".to_owned());
-        assert_eq!(lines.try_recv(), Ok((LogLevel::Info, "a\u{fffd}b".to_owned())));
+        current.sink.write(LogLevel::Info, "w\0", "a\0b\r\n");
+        let expected = (LogLevel::Info, "w\u{fffd}".to_owned(), "a\u{fffd}b".to_owned());
+        assert_eq!(lines.try_recv(), Ok(expected));
     }
 }

@@ -26,7 +26,7 @@ pub const MS_LOG_DEBUG: ms_log_level = 4;
 
 /// A function of C's and what it is to be called with.
 struct Listener {
-    callback: unsafe extern "C" fn(*mut c_void, ms_log_level, *const c_char),
+    callback: unsafe extern "C" fn(*mut c_void, ms_log_level, *const c_char, *const c_char),
     user_data: *mut c_void,
 }
 
@@ -36,10 +36,13 @@ unsafe impl Send for Listener {}
 unsafe impl Sync for Listener {}
 
 impl Listener {
-    fn call(&self, level: LogLevel, text: &CStr) {
+    fn call(&self, level: LogLevel, worker: &CStr, text: &CStr) {
         // SAFETY: `set_log` returns only when no call is running any more, and until then C keeps
         // the function and its data alive.
-        unsafe { (self.callback)(self.user_data, level as ms_log_level, text.as_ptr()) }
+        unsafe {
+            let level = level as ms_log_level;
+            (self.callback)(self.user_data, level, worker.as_ptr(), text.as_ptr());
+        }
     }
 }
 
@@ -54,17 +57,22 @@ impl Listener {
 /// It returns after every running call of the callback before has ended: its user_data may be freed
 /// then. So do not call it while you hold what the callback waits for.
 ///
-/// The callback is called from the workers' threads, from several at once. message is UTF-8 with a NUL
-/// and without a newline at its end, begins with the worker's name ("worker shop.orders: ..."), and
-/// lives only during the call. A worker waits for the callback: let it be quick, wait for no worker in
-/// it, and never leave it with longjmp or an exception.
+/// The callback is called from the workers' threads, from several at once. worker is the name of the worker that
+/// the line is about (ms_worker_name). message has no newline at its end. Both are UTF-8 and live only during the
+/// call. A worker waits for the callback: let it be quick, wait for no worker in it, and never leave it with
+/// longjmp or an exception.
 ///
 /// MS_OK; MS_ERR_ARGUMENT for a max_level that does not exist, MS_ERR_STATE from inside a callback:
 /// then nothing has changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ms_log_set(
     callback: Option<
-        unsafe extern "C" fn(user_data: *mut c_void, level: ms_log_level, message: *const c_char),
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            level: ms_log_level,
+            worker: *const c_char,
+            message: *const c_char,
+        ),
     >,
     user_data: *mut c_void,
     max_level: ms_log_level,
@@ -74,8 +82,9 @@ pub unsafe extern "C" fn ms_log_set(
         let level = *level.ok_or_else(|| argument("there is no such log level"))?;
         let listener = callback.filter(|_| level != LogLevel::Off).map(|callback| {
             let listener = Listener { callback, user_data };
-            let call: Arc<Callback> =
-                Arc::new(move |level, text: &CStr| listener.call(level, text));
+            let call: Arc<Callback> = Arc::new(move |level, worker: &CStr, text: &CStr| {
+                listener.call(level, worker, text)
+            });
             (level, call)
         });
         skin::set_log(listener)?;

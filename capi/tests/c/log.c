@@ -30,18 +30,19 @@ static int lines_of(struct heard *heard)
     return lines;
 }
 
-static void hear(void *user_data, ms_log_level level, const char *message)
+static void hear(void *user_data, ms_log_level level, const char *worker, const char *message)
 {
     struct heard *heard = user_data;
-    size_t length = strlen(message);
+    size_t length = strlen("worker : ") + strlen(worker) + strlen(message);
+    CHECK(worker[0] != '\0');
     CHECK(level >= MS_LOG_ERROR && level <= MS_LOG_DEBUG);
-    CHECK(length > 0 && message[length - 1] != '\n');
+    CHECK(message[0] != '\0' && message[strlen(message) - 1] != '\n');
     CHECK(strstr(message, "hush") == NULL && strstr(message, "somebody") == NULL);
     pthread_mutex_lock(&heard->lock);
     heard->count[level]++;
     size_t used = strlen(heard->text);
     CHECK(used + length + 2 < sizeof heard->text);
-    snprintf(heard->text + used, sizeof heard->text - used, "%s\n", message);
+    snprintf(heard->text + used, sizeof heard->text - used, "worker %s: %s\n", worker, message);
     pthread_mutex_unlock(&heard->lock);
 }
 
@@ -124,11 +125,12 @@ static void levels_that_do_not_exist(void)
     free(other);
 }
 
-static void change_it(void *user_data, ms_log_level level, const char *message)
+static void change_it(void *user_data, ms_log_level level, const char *worker,
+                      const char *message)
 {
     CHECK_STATUS(ms_log_set(NULL, NULL, MS_LOG_OFF), MS_ERR_STATE);
     CHECK_STATUS(ms_log_set(hear, NULL, MS_LOG_DEBUG), MS_ERR_STATE);
-    hear(user_data, level, message);
+    hear(user_data, level, worker, message);
 }
 
 static void inside(void)
@@ -148,11 +150,11 @@ struct slow {
     bool inside, let_go, left;
 };
 
-static void be_slow(void *user_data, ms_log_level level, const char *message)
+static void be_slow(void *user_data, ms_log_level level, const char *worker, const char *message)
 {
     struct slow *slow = user_data;
-    (void)level;
-    if (strstr(message, "worker slow:") == NULL)
+    (void)level, (void)message;
+    if (strcmp(worker, "slow") != 0)
         return;
     pthread_mutex_lock(&slow->lock);
     slow->inside = true;

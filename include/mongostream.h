@@ -543,6 +543,37 @@ char *ms_options_describe(void);
 void ms_options_free(ms_options *options);
 
 /**
+ * Keeps the checkpoints of workers that are started with these options in a store of your own, in place of
+ * checkpoint_file and checkpoint_collection. A checkpoint is one text for each name (see MS_OPT_CHECKPOINT_NAME).
+ * The text is opaque.
+ *
+ * load gives the text that was saved last under the name: *text is from malloc (the library frees it), or stays
+ * NULL if there is none. save replaces the text: when it returns 0, the text must survive a crash of the machine;
+ * else the text before must still be there. Both return 0 when it is done, a number above 0 if the same call may
+ * succeed later (it is tried again), a number below 0 if not. name and text live only during the call.
+ *
+ * Both are called from a thread of the library, for one worker one call after the other, for several workers at once.
+ * They may wait: the stream goes on meanwhile. They must not call ms_worker_join, and never be left with longjmp or
+ * an exception.
+ *
+ * release (may be NULL) is called with user_data when nobody can call load or save any more: the options and their
+ * copies are freed, and every worker that was started with them has ended and saved. Until then both functions and
+ * user_data must stay usable. If this call fails, release is not called.
+ *
+ * MS_OK; MS_ERR_ARGUMENT if options, load or save is NULL. A second call replaces the store of the first.
+ */
+ms_status ms_options_set_checkpoint_store(ms_options *options,
+                                          int32_t (*load)(void *user_data,
+                                                          const char *name,
+                                                          char **text),
+                                          int32_t (*save)(void *user_data,
+                                                          const char *name,
+                                                          const char *text),
+                                          void (*release)(void *user_data),
+                                          void *user_data,
+                                          ms_error **error);
+
+/**
  * A buffer for up to capacity messages (at least 1) and 64 MiB of change events. When it is full its
  * workers wait; nothing is ever dropped. Yours: release it with ms_buffer_free. NULL if capacity
  * is 0.

@@ -8,8 +8,18 @@ use std::process::Command;
 use mongostream::OPTIONS;
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 9] =
-    ["version", "status", "error", "log", "options", "buffer", "worker", "message", "batch"];
+const SOURCES: [&str; 10] = [
+    "version",
+    "status",
+    "error",
+    "log",
+    "options",
+    "checkpoint_store",
+    "buffer",
+    "worker",
+    "message",
+    "batch",
+];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))

@@ -19,6 +19,8 @@ pub mod error;
 
 pub mod options;
 
+pub mod checkpoint_store;
+
 pub mod buffer;
 
 pub mod worker;

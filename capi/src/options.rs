@@ -7,6 +7,7 @@ use library::Options;
 
 use crate::boundary::{borrow, free, give, give_text, plain, required_mut, required_text};
 use crate::calls::status;
+use crate::checkpoint_store::SharedStore;
 use crate::error::ms_error;
 use crate::status::{MS_OK, ms_status};
 
@@ -14,12 +15,13 @@ use crate::status::{MS_OK, ms_status};
 /// each of which copies what it needs.
 pub struct ms_options {
     pub(crate) options: Options,
+    pub(crate) store: Option<SharedStore>,
 }
 
 /// Options with every default. Yours: release them with ms_options_free. NULL only on a bug.
 #[unsafe(no_mangle)]
 pub extern "C" fn ms_options_new() -> *mut ms_options {
-    plain(ptr::null_mut(), || give(ms_options { options: Options::new() }))
+    plain(ptr::null_mut(), || give(ms_options { options: Options::new(), store: None }))
 }
 
 /// Sets one option, see the MS_OPT macros; the last value set holds. Name and value are copied.
@@ -49,8 +51,8 @@ pub unsafe extern "C" fn ms_options_set(
 pub unsafe extern "C" fn ms_options_clone(options: *const ms_options) -> *mut ms_options {
     plain(ptr::null_mut(), || {
         // SAFETY: NULL or live options of this thread, as the C API asks for.
-        let options = unsafe { borrow(options) };
-        options.map_or(ptr::null_mut(), |o| give(ms_options { options: o.options.clone() }))
+        let Some(from) = (unsafe { borrow(options) }) else { return ptr::null_mut() };
+        give(ms_options { options: from.options.clone(), store: from.store.clone() })
     })
 }
 

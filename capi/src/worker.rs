@@ -66,6 +66,9 @@ pub unsafe extern "C" fn ms_worker_start(
         }
         if let Some(options) = borrow(options) {
             watch = watch.options(&options.options);
+            if let Some(store) = &options.store {
+                watch = watch.checkpoint(store.clone());
+            }
         }
         name = skin::shown_name(&watch);
         let worker = watch.spawn(&required(buffer, "buffer")?.buffer)?;

@@ -1030,6 +1030,38 @@ fn a_program_that_was_killed_goes_on_behind_what_it_had_acked() {
     assert_eq!(ids(&lines), [9]);
 }
 
+#[track_caller]
+fn checkpoint_store(way: &str) {
+    let place = Place::with_inserts("store", 10);
+    assert_eq!(place.start("capi/tests/c/checkpoint_store.c", &[way]).succeed(), ["done"]);
+}
+
+#[test]
+fn a_restart_goes_on_after_what_was_acked_from_a_store_of_the_programs_own() {
+    checkpoint_store("restarts");
+}
+
+#[test]
+fn a_store_of_the_programs_own_has_one_worker_a_name() {
+    checkpoint_store("claims");
+}
+
+#[test]
+fn a_store_of_the_programs_own_is_waited_for_or_ends_the_worker_as_it_says() {
+    checkpoint_store("failures");
+}
+
+#[test]
+fn a_store_that_is_refused_is_not_called() {
+    checkpoint_store("misuse");
+}
+
+#[test]
+fn a_store_of_the_programs_own_leaks_nothing_and_touches_nothing_freed() {
+    let ways = ["restarts", "claims", "failures", "misuse"];
+    without_leaks("capi/tests/c/checkpoint_store.c", &Place::with_inserts("store", 10), &ways);
+}
+
 #[test]
 fn a_relative_checkpoint_file_stays_where_it_was_when_the_worker_started() {
     let place = Place::with_inserts("relative", 3);

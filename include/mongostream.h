@@ -43,6 +43,34 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/*
+ * What the compiler is told of each function. Define them before you include this header if yours knows other words.
+ */
+#ifndef MS_API
+#if defined(__GNUC__)
+#define MS_API __attribute__((visibility("default")))
+#else
+#define MS_API
+#endif
+#endif
+#ifndef MS_MUST_USE
+#if defined(__GNUC__)
+#define MS_MUST_USE __attribute__((warn_unused_result))
+#else
+#define MS_MUST_USE
+#endif
+#endif
+#ifndef MS_DEPRECATED
+#if defined(__GNUC__)
+#define MS_DEPRECATED __attribute__((deprecated))
+#define MS_DEPRECATED_BECAUSE(note) __attribute__((deprecated(note)))
+#else
+#define MS_DEPRECATED
+#define MS_DEPRECATED_BECAUSE(note)
+#endif
+#endif
+
 /*
  * Options for ms_options_set: what each takes [its default], and what it does.
  */
@@ -238,6 +266,164 @@
 #define MS_VERSION_NUMBER (((MS_VERSION_MAJOR * 1000000) + (MS_VERSION_MINOR * 1000)) + MS_VERSION_PATCH)
 
 /**
+ * How a call ended: MS_OK, another way that is no error (above 0), or an error (below 0).
+ */
+enum ms_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Done.
+     */
+    MS_OK = 0,
+    /**
+     * What was waited for has not happened within the time. Not an error.
+     */
+    MS_TIMEOUT = 1,
+    /**
+     * The buffer is drained, and closed or without a running worker; or the worker was stopped. Not an
+     * error.
+     */
+    MS_CLOSED = 2,
+    /**
+     * An argument or option is wrong. Nothing was changed or started.
+     */
+    MS_ERR_ARGUMENT = -1,
+    /**
+     * The call does not fit the object's state.
+     */
+    MS_ERR_STATE = -2,
+    /**
+     * The process was forked after mongostream had started its threads, which do not exist in the
+     * child.
+     */
+    MS_ERR_FORKED = -3,
+    /**
+     * Another worker uses this checkpoint. Retriable: the same call may succeed as soon as that one has
+     * ended.
+     */
+    MS_ERR_IN_USE = -4,
+    /**
+     * The system has no thread, descriptor or memory to give. Retriable: the same call may succeed later.
+     */
+    MS_ERR_RESOURCE = -5,
+    /**
+     * The deployment could not be reached, or not again within retry_ms.
+     */
+    MS_ERR_CONNECT = -10,
+    /**
+     * The server refused the user, the password, or the privilege.
+     */
+    MS_ERR_AUTH = -11,
+    /**
+     * The server refused the change stream for another reason, see ms_error_server_code.
+     */
+    MS_ERR_SERVER = -12,
+    /**
+     * The oplog no longer reaches back to the point where the stream must go on: changes are lost.
+     */
+    MS_ERR_HISTORY_LOST = -13,
+    /**
+     * What is watched was dropped or renamed, and the stream was asked to stop there.
+     */
+    MS_ERR_INVALIDATED = -14,
+    /**
+     * A checkpoint could not be loaded or saved.
+     */
+    MS_ERR_CHECKPOINT = -15,
+    /**
+     * A change event is larger than the server can send.
+     */
+    MS_ERR_OVERSIZED = -16,
+    /**
+     * A bug: code of the library panicked, or met what should be impossible. The process goes on.
+     */
+    MS_ERR_PANIC = -99,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ms_status ms_status;
+#else
+typedef int32_t ms_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How much a line of the log matters.
+ */
+enum ms_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * As a limit: no lines.
+     */
+    MS_LOG_OFF = 0,
+    /**
+     * A worker has failed; the same error comes through its buffer.
+     */
+    MS_LOG_ERROR = 1,
+    /**
+     * Something is wrong, and the worker goes on: its stream broke and will be opened again.
+     */
+    MS_LOG_WARN = 2,
+    /**
+     * A worker's stream is open, or has ended because it was asked to.
+     */
+    MS_LOG_INFO = 3,
+    /**
+     * For whoever looks for a fault.
+     */
+    MS_LOG_DEBUG = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ms_log_level ms_log_level;
+#else
+typedef int32_t ms_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a worker is doing.
+ */
+enum ms_worker_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It connects and opens its cursor for the first time.
+     */
+    MS_WORKER_STARTING = 0,
+    /**
+     * Its cursor is open.
+     */
+    MS_WORKER_STREAMING = 1,
+    /**
+     * Its cursor broke and it is opening it again, from where it was.
+     */
+    MS_WORKER_RECONNECTING = 2,
+    /**
+     * It has ended because it was asked to.
+     */
+    MS_WORKER_STOPPED = 3,
+    /**
+     * It has ended with a failure.
+     */
+    MS_WORKER_FAILED = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ms_worker_state ms_worker_state;
+#else
+typedef int32_t ms_worker_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Several messages, received with one call. Use one from one thread at a time.
  */
 typedef struct ms_batch ms_batch;
@@ -275,154 +461,6 @@ typedef struct ms_options ms_options;
  */
 typedef struct ms_worker ms_worker;
 
-/**
- * How a call ended: MS_OK, another way that is no error (above 0), or an error (below 0).
- */
-typedef int32_t ms_status;
-
-/**
- * How much a line of the log matters.
- */
-typedef int32_t ms_log_level;
-
-/**
- * What a worker is doing.
- */
-typedef int32_t ms_worker_state;
-
-/**
- * Done.
- */
-#define MS_OK 0
-
-/**
- * What was waited for has not happened within the time. Not an error.
- */
-#define MS_TIMEOUT 1
-
-/**
- * The buffer is drained, and closed or without a running worker; or the worker was stopped. Not an
- * error.
- */
-#define MS_CLOSED 2
-
-/**
- * An argument or option is wrong. Nothing was changed or started.
- */
-#define MS_ERR_ARGUMENT -1
-
-/**
- * The call does not fit the object's state.
- */
-#define MS_ERR_STATE -2
-
-/**
- * The process was forked after mongostream had started its threads, which do not exist in the
- * child.
- */
-#define MS_ERR_FORKED -3
-
-/**
- * Another worker uses this checkpoint. Retriable: the same call may succeed as soon as that one has
- * ended.
- */
-#define MS_ERR_IN_USE -4
-
-/**
- * The system has no thread, descriptor or memory to give. Retriable: the same call may succeed later.
- */
-#define MS_ERR_RESOURCE -5
-
-/**
- * The deployment could not be reached, or not again within retry_ms.
- */
-#define MS_ERR_CONNECT -10
-
-/**
- * The server refused the user, the password, or the privilege.
- */
-#define MS_ERR_AUTH -11
-
-/**
- * The server refused the change stream for another reason, see ms_error_server_code.
- */
-#define MS_ERR_SERVER -12
-
-/**
- * The oplog no longer reaches back to the point where the stream must go on: changes are lost.
- */
-#define MS_ERR_HISTORY_LOST -13
-
-/**
- * What is watched was dropped or renamed, and the stream was asked to stop there.
- */
-#define MS_ERR_INVALIDATED -14
-
-/**
- * A checkpoint could not be loaded or saved.
- */
-#define MS_ERR_CHECKPOINT -15
-
-/**
- * A change event is larger than the server can send.
- */
-#define MS_ERR_OVERSIZED -16
-
-/**
- * A bug: code of the library panicked, or met what should be impossible. The process goes on.
- */
-#define MS_ERR_PANIC -99
-
-/**
- * As a limit: no lines.
- */
-#define MS_LOG_OFF 0
-
-/**
- * A worker has failed; the same error comes through its buffer.
- */
-#define MS_LOG_ERROR 1
-
-/**
- * Something is wrong, and the worker goes on: its stream broke and will be opened again.
- */
-#define MS_LOG_WARN 2
-
-/**
- * A worker's stream is open, or has ended because it was asked to.
- */
-#define MS_LOG_INFO 3
-
-/**
- * For whoever looks for a fault.
- */
-#define MS_LOG_DEBUG 4
-
-/**
- * It connects and opens its cursor for the first time.
- */
-#define MS_WORKER_STARTING 0
-
-/**
- * Its cursor is open.
- */
-#define MS_WORKER_STREAMING 1
-
-/**
- * Its cursor broke and it is opening it again, from where it was.
- */
-#define MS_WORKER_RECONNECTING 2
-
-/**
- * It has ended because it was asked to.
- */
-#define MS_WORKER_STOPPED 3
-
-/**
- * It has ended with a failure.
- */
-#define MS_WORKER_FAILED 4
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -431,52 +469,52 @@ extern "C" {
  * The version of the library that the program runs with, as MS_VERSION_NUMBER counts it. Any
  * thread.
  */
-uint32_t ms_version_number(void);
+MS_API uint32_t ms_version_number(void);
 
 /**
  * The version of the library that the program runs with, such as "0.1.0". Static, never NULL, not
  * to be freed. Any thread.
  */
-const char *ms_version(void);
+MS_API const char *ms_version(void);
 
 /**
  * The name of a status, such as "MS_ERR_CONNECT"; "MS_UNKNOWN" for a number that is none. Static,
  * never NULL, not to be freed. Any thread.
  */
-const char *ms_status_name(ms_status status);
+MS_API const char *ms_status_name(int32_t status);
 
 /**
  * What kind of thing went wrong: one of the MS_ERR values; MS_OK for NULL.
  */
-ms_status ms_error_status(const ms_error *error);
+MS_API ms_status ms_error_status(const ms_error *error);
 
 /**
  * What failed, on which deployment (its URI without credentials) and what to do, in English UTF-8.
  * Borrowed, lives as long as the error; "" for NULL.
  */
-const char *ms_error_message(const ms_error *error);
+MS_API const char *ms_error_message(const ms_error *error);
 
 /**
  * The server's error code (MongoDB manual, "Error Codes"); 0 if the error is not the server's.
  */
-int32_t ms_error_server_code(const ms_error *error);
+MS_API int32_t ms_error_server_code(const ms_error *error);
 
 /**
  * Whether the same call, or the same worker started again, may succeed without a change by you: the
  * network or an election was the cause. False for NULL.
  */
-bool ms_error_is_retriable(const ms_error *error);
+MS_API bool ms_error_is_retriable(const ms_error *error);
 
 /**
  * The name of the worker that failed: receiving from the buffer may go on. NULL if the mistake is
  * your own: stop looping. Borrowed, lives as long as the error.
  */
-const char *ms_error_worker(const ms_error *error);
+MS_API const char *ms_error_worker(const ms_error *error);
 
 /**
  * Releases an error. NULL does nothing.
  */
-void ms_error_free(ms_error *error);
+MS_API void ms_error_free(ms_error *error);
 
 /**
  * Sets the one callback of the process that gets every line up to max_level (MS_LOG_OFF: none), in
@@ -498,17 +536,18 @@ void ms_error_free(ms_error *error);
  * MS_OK; MS_ERR_ARGUMENT for a max_level that does not exist, MS_ERR_STATE from inside a callback:
  * then nothing has changed.
  */
+MS_API
 ms_status ms_log_set(void (*callback)(void *user_data,
                                       ms_log_level level,
                                       const char *worker,
                                       const char *message),
                      void *user_data,
-                     ms_log_level max_level);
+                     int32_t max_level);
 
 /**
  * Options with every default. Yours: release them with ms_options_free. NULL only on a bug.
  */
-ms_options *ms_options_new(void);
+MS_API MS_MUST_USE ms_options *ms_options_new(void);
 
 /**
  * Sets one option, see the MS_OPT macros; the last value set holds. Name and value are copied.
@@ -517,6 +556,7 @@ ms_options *ms_options_new(void);
  * error text that names the option and what it takes; the options are then as before. What can only
  * be checked when every option is known is checked by ms_worker_start.
  */
+MS_API
 ms_status ms_options_set(ms_options *options,
                          const char *name,
                          const char *value,
@@ -526,6 +566,8 @@ ms_status ms_options_set(ms_options *options,
  * A copy with every value that is set so far; later changes to one do not touch the other. Yours: release it
  * with ms_options_free. NULL for NULL.
  */
+MS_API
+MS_MUST_USE
 ms_options *ms_options_clone(const ms_options *options);
 
 /**
@@ -535,12 +577,14 @@ ms_options *ms_options_clone(const ms_options *options);
  * versions may have more options, kinds and keys. Yours: release it with ms_string_free. NULL only without
  * memory.
  */
+MS_API
+MS_MUST_USE
 char *ms_options_describe(void);
 
 /**
  * Releases options. NULL does nothing. Workers that were started with them are not affected.
  */
-void ms_options_free(ms_options *options);
+MS_API void ms_options_free(ms_options *options);
 
 /**
  * Keeps the checkpoints of workers that are started with these options in a store of your own, in place of
@@ -562,6 +606,7 @@ void ms_options_free(ms_options *options);
  *
  * MS_OK; MS_ERR_ARGUMENT if options, load or save is NULL. A second call replaces the store of the first.
  */
+MS_API
 ms_status ms_options_set_checkpoint_store(ms_options *options,
                                           int32_t (*load)(void *user_data,
                                                           const char *name,
@@ -578,6 +623,8 @@ ms_status ms_options_set_checkpoint_store(ms_options *options,
  * workers wait; nothing is ever dropped. Yours: release it with ms_buffer_free. NULL if capacity
  * is 0.
  */
+MS_API
+MS_MUST_USE
 ms_buffer *ms_buffer_new(size_t capacity);
 
 /**
@@ -585,7 +632,7 @@ ms_buffer *ms_buffer_new(size_t capacity);
  * reached first; both at least 1. One event that is larger than max_bytes still passes, alone.
  * Yours: release it with ms_buffer_free. NULL if either is 0.
  */
-ms_buffer *ms_buffer_new_with(size_t capacity, size_t max_bytes);
+MS_API MS_MUST_USE ms_buffer *ms_buffer_new_with(size_t capacity, size_t max_bytes);
 
 /**
  * Ends every wait of this process, now and from now on: every buffer is closed, and so is each that is made
@@ -596,6 +643,7 @@ ms_buffer *ms_buffer_new_with(size_t capacity, size_t max_bytes);
  * process.on("exit"), because process.exit first waits for threads which may be receiving. Not called by
  * quick_exit and _exit. In a child of fork it concerns the child's own buffers.
  */
+MS_API
 void ms_shutdown(void);
 
 /**
@@ -609,13 +657,15 @@ void ms_shutdown(void);
  * error: a worker failed, which ms_error_worker names, and receiving may go on; or the mistake is
  * your own (ms_error_worker is NULL): stop looping. On a buffer that no worker has fed yet it waits.
  */
+MS_API
+MS_MUST_USE
 char *ms_buffer_recv(ms_buffer *buffer,
                      ms_error **error);
 
 /**
  * Releases text that a function of this header has returned as char *. NULL does nothing.
  */
-void ms_string_free(char *text);
+MS_API void ms_string_free(char *text);
 
 /**
  * Waits for the next message for at most timeout_ms milliseconds (below 0 for ever, 0 not at all). It counts
@@ -625,6 +675,7 @@ void ms_string_free(char *text);
  * MS_OK: *message is yours, release it with ms_message_free. MS_TIMEOUT. MS_CLOSED: the buffer is
  * drained, and closed or without a running worker. An error as for ms_buffer_recv.
  */
+MS_API
 ms_status ms_buffer_recv_message(ms_buffer *buffer,
                                  int64_t timeout_ms,
                                  ms_message **message,
@@ -638,6 +689,7 @@ ms_status ms_buffer_recv_message(ms_buffer *buffer,
  * failure that stands after some messages comes with the next call; each is given to one consumer,
  * once. A max of 0 is MS_ERR_ARGUMENT.
  */
+MS_API
 ms_status ms_buffer_recv_batch(ms_buffer *buffer,
                                size_t max,
                                int64_t timeout_ms,
@@ -650,12 +702,13 @@ ms_status ms_buffer_recv_batch(ms_buffer *buffer,
  * read, write or close it. With several consumers receive with timeout 0, another one may have been
  * faster. -1 where the system gives none, and for NULL.
  */
+MS_API
 int ms_buffer_fd(ms_buffer *buffer);
 
 /**
  * How many messages are queued now; 0 for NULL.
  */
-size_t ms_buffer_len(const ms_buffer *buffer);
+MS_API size_t ms_buffer_len(const ms_buffer *buffer);
 
 /**
  * Figures of the buffer and of each of its workers as JSON, on one line: what is queued, received,
@@ -663,6 +716,8 @@ size_t ms_buffer_len(const ms_buffer *buffer);
  * every key; more may come. Cheap enough to be asked for every second. Yours: release it with
  * ms_string_free. NULL for NULL, and in a child of fork.
  */
+MS_API
+MS_MUST_USE
 char *ms_buffer_stats(const ms_buffer *buffer);
 
 /**
@@ -670,20 +725,22 @@ char *ms_buffer_stats(const ms_buffer *buffer);
  * "application/openmetrics-text; version=1.0.0; charset=utf-8". docs/STATISTICS.md describes every metric; more
  * may come. Yours: release it with ms_string_free. NULL for NULL, and in a child of fork.
  */
+MS_API
+MS_MUST_USE
 char *ms_buffer_metrics(const ms_buffer *buffer);
 
 /**
  * Stops the buffer's workers and wakes every consumer; what is queued can still be received. Never
  * waits; closing twice, or NULL, does nothing.
  */
-void ms_buffer_close(ms_buffer *buffer);
+MS_API void ms_buffer_close(ms_buffer *buffer);
 
 /**
  * Closes and releases a buffer; what is queued is dropped, unacked. Never waits. Workers and
  * messages may be freed before or after it, but no consumer may still be using it. NULL does
  * nothing.
  */
-void ms_buffer_free(ms_buffer *buffer);
+MS_API void ms_buffer_free(ms_buffer *buffer);
 
 /**
  * Starts a worker on the deployment at uri (MongoDB manual, "Connection Strings"). collection NULL:
@@ -699,6 +756,7 @@ void ms_buffer_free(ms_buffer *buffer);
  * checkpoint; MS_ERR_CHECKPOINT if its store cannot be used; MS_ERR_RESOURCE if the system gives no thread
  * or descriptor, and a later call may succeed; MS_ERR_FORKED.
  */
+MS_API
 ms_worker *ms_worker_start(const char *uri,
                            const char *database,
                            const char *collection,
@@ -710,12 +768,13 @@ ms_worker *ms_worker_start(const char *uri,
  * The worker's name, as in its messages and errors: the option name, or what it watches ("shop.orders").
  * Borrowed, lives as long as the worker's handle. NULL for NULL.
  */
+MS_API
 const char *ms_worker_name(const ms_worker *worker);
 
 /**
  * What the worker is doing now; MS_WORKER_STOPPED for NULL.
  */
-ms_worker_state ms_worker_get_state(const ms_worker *worker);
+MS_API ms_worker_state ms_worker_get_state(const ms_worker *worker);
 
 /**
  * Waits for at most timeout_ms milliseconds (below 0 for ever, 0 not at all) until the cursor has
@@ -724,6 +783,7 @@ ms_worker_state ms_worker_get_state(const ms_worker *worker);
  * MS_OK; MS_TIMEOUT; MS_CLOSED if the worker was stopped before; or why it failed (the failure still
  * comes through the buffer as well).
  */
+MS_API
 ms_status ms_worker_wait_ready(const ms_worker *worker,
                                int64_t timeout_ms,
                                ms_error **error);
@@ -732,6 +792,7 @@ ms_status ms_worker_wait_ready(const ms_worker *worker,
  * Asks the worker to stop; never waits. What it has put into the buffer stays there. Stopping twice,
  * or NULL, does nothing.
  */
+MS_API
 void ms_worker_stop(ms_worker *worker);
 
 /**
@@ -744,6 +805,7 @@ void ms_worker_stop(ms_worker *worker);
  * tells how it ended. Else why the worker failed (the failure still comes through the buffer as
  * well), or MS_ERR_CHECKPOINT if the checkpoint could not be saved, at the latest after 5 s.
  */
+MS_API
 ms_status ms_worker_join(ms_worker *worker,
                          int64_t timeout_ms,
                          ms_error **error);
@@ -753,13 +815,14 @@ ms_status ms_worker_join(ms_worker *worker,
  * start_after goes on there. Before the first ack it is the token with which the stream was opened.
  * Yours: release it with ms_string_free. NULL before the stream was open, and for NULL.
  */
-char *ms_worker_resume_token(const ms_worker *worker);
+MS_API MS_MUST_USE char *ms_worker_resume_token(const ms_worker *worker);
 
 /**
  * Stops the worker and lets it go; never waits. What is still to be saved of its checkpoint is saved
  * later; until then the checkpoint counts as in use, so join first to start again at once. The buffer may be freed before or after it. NULL
  * does nothing.
  */
+MS_API
 void ms_worker_free(ms_worker *worker);
 
 /**
@@ -767,25 +830,25 @@ void ms_worker_free(ms_worker *worker);
  * Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
  * NUL. NULL for NULL.
  */
-const char *ms_message_json(const ms_message *message, size_t *length);
+MS_API const char *ms_message_json(const ms_message *message, size_t *length);
 
 /**
  * The server's change event, raw BSON of *length bytes (length may be NULL: BSON begins with its
  * length). Borrowed, lives as long as the message. NULL for NULL.
  */
-const uint8_t *ms_message_bson(const ms_message *message, size_t *length);
+MS_API const uint8_t *ms_message_bson(const ms_message *message, size_t *length);
 
 /**
  * The operation type, "insert", "update", ... as the server names it (MongoDB manual, "Change
  * Events"). Borrowed, lives as long as the message. NULL for NULL.
  */
-const char *ms_message_operation(const ms_message *message);
+MS_API const char *ms_message_operation(const ms_message *message);
 
 /**
  * Where the change happened: "shop.orders"; only the database for an event without a collection; ""
  * for one without a database. Borrowed, lives as long as the message. NULL for NULL.
  */
-const char *ms_message_namespace(const ms_message *message);
+MS_API const char *ms_message_namespace(const ms_message *message);
 
 /**
  * The id of the document that has changed, as a text: an ObjectId's 24 hexadecimal digits, a string itself, any
@@ -793,6 +856,7 @@ const char *ms_message_namespace(const ms_message *message);
  * DocumentKey.DocumentId has in the JSON. A string with a NUL inside ends there.
  * Borrowed, lives as long as the message. NULL for NULL.
  */
+MS_API
 const char *ms_message_document_id(const ms_message *message);
 
 /**
@@ -800,6 +864,7 @@ const char *ms_message_document_id(const ms_message *message);
  * second (MongoDB manual, "Change Events"). Either may be NULL. False, with nothing written, for an event
  * without it (a document of a snapshot) and for NULL.
  */
+MS_API
 bool ms_message_cluster_time(const ms_message *message,
                              uint32_t *seconds,
                              uint32_t *increment);
@@ -812,6 +877,7 @@ bool ms_message_cluster_time(const ms_message *message,
  * Borrowed, lives as long as the message; *length (may be NULL) is its length in bytes without the
  * NUL. NULL for NULL.
  */
+MS_API
 const char *ms_message_updated_paths(const ms_message *message,
                                      size_t *length);
 
@@ -820,59 +886,62 @@ const char *ms_message_updated_paths(const ms_message *message,
  * Borrowed, lives as long as the message. NULL for a message that has no place in the stream, and
  * for NULL.
  */
-const char *ms_message_resume_token(const ms_message *message);
+MS_API const char *ms_message_resume_token(const ms_message *message);
 
 /**
  * The name of the worker that read the message. Borrowed, lives as long as the message. NULL for
  * NULL.
  */
-const char *ms_message_worker(const ms_message *message);
+MS_API const char *ms_message_worker(const ms_message *message);
 
 /**
  * Another handle to the same message, also to one of a batch; nothing is copied. One ack counts for both. Yours:
  * release it with ms_message_free, before or after the other one. NULL for NULL.
  */
+MS_API
+MS_MUST_USE
 ms_message *ms_message_clone(const ms_message *message);
 
 /**
  * Says that you are done with the message. In any order, twice without harm, also after its worker
  * and buffer are gone. NULL does nothing.
  */
-void ms_message_ack(const ms_message *message);
+MS_API void ms_message_ack(const ms_message *message);
 
 /**
  * Releases a message from ms_buffer_recv_message or ms_message_clone; one that is not acked stays so. Not for messages
  * of a batch. NULL does nothing.
  */
+MS_API
 void ms_message_free(ms_message *message);
 
 /**
  * How many messages the batch holds, at least 1; 0 for NULL.
  */
-size_t ms_batch_len(const ms_batch *batch);
+MS_API size_t ms_batch_len(const ms_batch *batch);
 
 /**
  * One message, in the order in which they were read. Borrowed, lives as long as the batch; do not
  * free it. NULL past the end, and for NULL.
  */
-const ms_message *ms_batch_get(const ms_batch *batch, size_t index);
+MS_API const ms_message *ms_batch_get(const ms_batch *batch, size_t index);
 
 /**
  * All messages as JSON, each on a line of its own that ends in a newline: one call a batch.
  * Borrowed, lives as long as the batch; *length (may be NULL) is its length in bytes without the
  * NUL. NULL for NULL.
  */
-const char *ms_batch_json_lines(const ms_batch *batch, size_t *length);
+MS_API const char *ms_batch_json_lines(const ms_batch *batch, size_t *length);
 
 /**
  * Acks every message of the batch, see ms_message_ack. NULL does nothing.
  */
-void ms_batch_ack(const ms_batch *batch);
+MS_API void ms_batch_ack(const ms_batch *batch);
 
 /**
  * Releases a batch and its messages; those that are not acked stay so. NULL does nothing.
  */
-void ms_batch_free(ms_batch *batch);
+MS_API void ms_batch_free(ms_batch *batch);
 
 #ifdef __cplusplus
 }  // extern "C"

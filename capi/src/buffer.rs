@@ -33,6 +33,7 @@ pub(crate) fn wait_of(timeout_ms: i64) -> Wait {
 /// workers wait; nothing is ever dropped. Yours: release it with ms_buffer_free. NULL if capacity
 /// is 0.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub extern "C" fn ms_buffer_new(capacity: usize) -> *mut ms_buffer {
     ms_buffer_new_with(capacity, Buffer::DEFAULT_MAX_BYTES)
 }
@@ -41,6 +42,7 @@ pub extern "C" fn ms_buffer_new(capacity: usize) -> *mut ms_buffer {
 /// reached first; both at least 1. One event that is larger than max_bytes still passes, alone.
 /// Yours: release it with ms_buffer_free. NULL if either is 0.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub extern "C" fn ms_buffer_new_with(capacity: usize, max_bytes: usize) -> *mut ms_buffer {
     plain(ptr::null_mut(), || {
         if capacity == 0 || max_bytes == 0 {
@@ -86,6 +88,7 @@ pub extern "C" fn ms_shutdown() {
 /// error: a worker failed, which ms_error_worker names, and receiving may go on; or the mistake is
 /// your own (ms_error_worker is NULL): stop looping. On a buffer that no worker has fed yet it waits.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub unsafe extern "C" fn ms_buffer_recv(
     buffer: *mut ms_buffer,
     error: *mut *mut ms_error,
@@ -206,6 +209,7 @@ pub unsafe extern "C" fn ms_buffer_len(buffer: *const ms_buffer) -> usize {
 /// every key; more may come. Cheap enough to be asked for every second. Yours: release it with
 /// ms_string_free. NULL for NULL, and in a child of fork.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub unsafe extern "C" fn ms_buffer_stats(buffer: *const ms_buffer) -> *mut c_char {
     plain(ptr::null_mut(), || {
         // SAFETY: NULL or a live buffer, as the C API asks for.
@@ -219,6 +223,7 @@ pub unsafe extern "C" fn ms_buffer_stats(buffer: *const ms_buffer) -> *mut c_cha
 /// "application/openmetrics-text; version=1.0.0; charset=utf-8". docs/STATISTICS.md describes every metric; more
 /// may come. Yours: release it with ms_string_free. NULL for NULL, and in a child of fork.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub unsafe extern "C" fn ms_buffer_metrics(buffer: *const ms_buffer) -> *mut c_char {
     plain(ptr::null_mut(), || {
         // SAFETY: NULL or a live buffer, as the C API asks for.

@@ -11,18 +11,30 @@ use crate::calls::status;
 use crate::status::{MS_OK, ms_status};
 
 /// How much a line of the log matters.
-pub type ms_log_level = i32;
+#[repr(i32)]
+#[derive(Clone, Copy)]
+pub enum ms_log_level {
+    /// As a limit: no lines.
+    MS_LOG_OFF = 0,
+    /// A worker has failed; the same error comes through its buffer.
+    MS_LOG_ERROR = 1,
+    /// Something is wrong, and the worker goes on: its stream broke and will be opened again.
+    MS_LOG_WARN = 2,
+    /// A worker's stream is open, or has ended because it was asked to.
+    MS_LOG_INFO = 3,
+    /// For whoever looks for a fault.
+    MS_LOG_DEBUG = 4,
+}
 
-/// As a limit: no lines.
-pub const MS_LOG_OFF: ms_log_level = 0;
-/// A worker has failed; the same error comes through its buffer.
-pub const MS_LOG_ERROR: ms_log_level = 1;
-/// Something is wrong, and the worker goes on: its stream broke and will be opened again.
-pub const MS_LOG_WARN: ms_log_level = 2;
-/// A worker's stream is open, or has ended because it was asked to.
-pub const MS_LOG_INFO: ms_log_level = 3;
-/// For whoever looks for a fault.
-pub const MS_LOG_DEBUG: ms_log_level = 4;
+fn level_of(level: LogLevel) -> ms_log_level {
+    match level {
+        LogLevel::Off => ms_log_level::MS_LOG_OFF,
+        LogLevel::Error => ms_log_level::MS_LOG_ERROR,
+        LogLevel::Warn => ms_log_level::MS_LOG_WARN,
+        LogLevel::Info => ms_log_level::MS_LOG_INFO,
+        LogLevel::Debug => ms_log_level::MS_LOG_DEBUG,
+    }
+}
 
 /// A function of C's and what it is to be called with.
 struct Listener {
@@ -40,8 +52,7 @@ impl Listener {
         // SAFETY: `set_log` returns only when no call is running any more, and until then C keeps
         // the function and its data alive.
         unsafe {
-            let level = level as ms_log_level;
-            (self.callback)(self.user_data, level, worker.as_ptr(), text.as_ptr());
+            (self.callback)(self.user_data, level_of(level), worker.as_ptr(), text.as_ptr());
         }
     }
 }
@@ -75,7 +86,7 @@ pub unsafe extern "C" fn ms_log_set(
         ),
     >,
     user_data: *mut c_void,
-    max_level: ms_log_level,
+    max_level: i32,
 ) -> ms_status {
     status(ptr::null_mut(), || {
         let level = usize::try_from(max_level).ok().and_then(|level| LogLevel::ALL.get(level));

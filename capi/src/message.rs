@@ -150,6 +150,7 @@ pub unsafe extern "C" fn ms_message_worker(message: *const ms_message) -> *const
 /// Another handle to the same message, also to one of a batch; nothing is copied. One ack counts for both. Yours:
 /// release it with ms_message_free, before or after the other one. NULL for NULL.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub unsafe extern "C" fn ms_message_clone(message: *const ms_message) -> *mut ms_message {
     plain(ptr::null_mut(), || {
         // SAFETY: NULL or a live message, as the C API asks for.

@@ -20,6 +20,7 @@ pub struct ms_options {
 
 /// Options with every default. Yours: release them with ms_options_free. NULL only on a bug.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub extern "C" fn ms_options_new() -> *mut ms_options {
     plain(ptr::null_mut(), || give(ms_options { options: Options::new(), store: None }))
 }
@@ -48,6 +49,7 @@ pub unsafe extern "C" fn ms_options_set(
 /// A copy with every value that is set so far; later changes to one do not touch the other. Yours: release it
 /// with ms_options_free. NULL for NULL.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub unsafe extern "C" fn ms_options_clone(options: *const ms_options) -> *mut ms_options {
     plain(ptr::null_mut(), || {
         // SAFETY: NULL or live options of this thread, as the C API asks for.
@@ -62,6 +64,7 @@ pub unsafe extern "C" fn ms_options_clone(options: *const ms_options) -> *mut ms
 /// versions may have more options, kinds and keys. Yours: release it with ms_string_free. NULL only without
 /// memory.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub extern "C" fn ms_options_describe() -> *mut c_char {
     plain(ptr::null_mut(), || give_text(&library::describe_options()).unwrap_or(ptr::null_mut()))
 }

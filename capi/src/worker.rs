@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::ptr;
 
-use library::{Result, Waited, Worker, skin};
+use library::{Result, Waited, Worker, WorkerState, skin};
 
 use crate::boundary::{
     borrow, caught, free, give, give_text, lend_text, plain, required, required_text, text,
@@ -20,18 +20,34 @@ pub struct ms_worker {
 }
 
 /// What a worker is doing.
-pub type ms_worker_state = i32;
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ms_worker_state {
+    /// It connects and opens its cursor for the first time.
+    MS_WORKER_STARTING = 0,
+    /// Its cursor is open.
+    MS_WORKER_STREAMING = 1,
+    /// Its cursor broke and it is opening it again, from where it was.
+    MS_WORKER_RECONNECTING = 2,
+    /// It has ended because it was asked to.
+    MS_WORKER_STOPPED = 3,
+    /// It has ended with a failure.
+    MS_WORKER_FAILED = 4,
+}
 
-/// It connects and opens its cursor for the first time.
-pub const MS_WORKER_STARTING: ms_worker_state = 0;
-/// Its cursor is open.
-pub const MS_WORKER_STREAMING: ms_worker_state = 1;
-/// Its cursor broke and it is opening it again, from where it was.
-pub const MS_WORKER_RECONNECTING: ms_worker_state = 2;
-/// It has ended because it was asked to.
-pub const MS_WORKER_STOPPED: ms_worker_state = 3;
-/// It has ended with a failure.
-pub const MS_WORKER_FAILED: ms_worker_state = 4;
+use ms_worker_state::*;
+
+fn state_of(state: WorkerState) -> ms_worker_state {
+    const ALL: [ms_worker_state; 5] = [
+        MS_WORKER_STARTING,
+        MS_WORKER_STREAMING,
+        MS_WORKER_RECONNECTING,
+        MS_WORKER_STOPPED,
+        MS_WORKER_FAILED,
+    ];
+    let number = skin::number_of_state(state);
+    ALL.into_iter().find(|known| *known as i32 == number).unwrap_or(MS_WORKER_FAILED)
+}
 
 /// Starts a worker on the deployment at uri (MongoDB manual, "Connection Strings"). collection NULL:
 /// the whole database; database NULL too: the database in the URI's path, and where there is none, or
@@ -107,7 +123,7 @@ pub unsafe extern "C" fn ms_worker_get_state(worker: *const ms_worker) -> ms_wor
     plain(MS_WORKER_STOPPED, || {
         // SAFETY: NULL or a live worker, as the C API asks for.
         let Some(worker) = (unsafe { borrow(worker) }) else { return MS_WORKER_STOPPED };
-        skin::number_of_state(worker.worker.state())
+        state_of(worker.worker.state())
     })
 }
 
@@ -174,6 +190,7 @@ pub unsafe extern "C" fn ms_worker_join(
 /// start_after goes on there. Before the first ack it is the token with which the stream was opened.
 /// Yours: release it with ms_string_free. NULL before the stream was open, and for NULL.
 #[unsafe(no_mangle)]
+#[must_use = "it is yours to release"]
 pub unsafe extern "C" fn ms_worker_resume_token(worker: *const ms_worker) -> *mut c_char {
     plain(ptr::null_mut(), || {
         // SAFETY: NULL or a live worker, as the C API asks for.
@@ -194,8 +211,6 @@ pub unsafe extern "C" fn ms_worker_free(worker: *mut ms_worker) {
 
 #[cfg(test)]
 mod tests {
-    use library::WorkerState;
-
     use super::*;
 
     #[test]
@@ -207,7 +222,7 @@ mod tests {
             (WorkerState::Stopped, MS_WORKER_STOPPED),
             (WorkerState::Failed, MS_WORKER_FAILED),
         ] {
-            assert_eq!(skin::number_of_state(state), number, "{state:?}");
+            assert_eq!(state_of(state), number, "{state:?}");
         }
     }
 }

@@ -100,6 +100,11 @@ impl CollectionCheckpoint {
             .build()
     }
 
+    /// How long an answer may take: the driver looks for a server twice, and each may take its time.
+    fn limit(selection: Duration) -> Duration {
+        2 * (selection + Self::DEADLINE)
+    }
+
     /// Has the process's one runtime do the work, and waits for it: the driver's own blocking client
     /// would start a second runtime, with a thread for each core.
     fn ask<T, F>(
@@ -110,8 +115,7 @@ impl CollectionCheckpoint {
         T: Send + 'static,
         F: Future<Output = DriverResult<T>> + Send + 'static,
     {
-        // The driver looks for a server twice, and each may take its time to answer.
-        let limit = 2 * (self.deployment.server_selection_timeout() + Self::DEADLINE);
+        let limit = Self::limit(self.deployment.server_selection_timeout());
         let deployment = Arc::clone(&self.deployment);
         let (database, collection) = (self.database.clone(), self.collection.clone());
         let (sender, answer) = bounded(1);
@@ -292,5 +296,60 @@ fn failure(error: &DriverError) -> StoreError {
                 false => text.into(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody listens there, and nobody is asked.
+    fn deployment(name: &str) -> Arc<Deployment> {
+        let uri = format!("mongodb://somebody:secret@127.0.0.1:1/?appName={name}");
+        Deployment::of(Uri::parse(&uri).unwrap()).unwrap()
+    }
+
+    fn store(name: &str) -> CollectionCheckpoint {
+        CollectionCheckpoint::on(deployment(name), "state.checkpoints.a").unwrap()
+    }
+
+    #[test]
+    fn a_store_says_where_it_is_and_no_password() {
+        let store = store("where");
+        assert_eq!(store.namespace(), ("state", "checkpoints.a"));
+        assert_eq!(store.place(), "collection state.checkpoints.a on mongodb://127.0.0.1:1");
+        let shown = format!("{store:?}");
+        assert!(shown.contains("state.checkpoints.a") && !shown.contains("secret"), "{shown}");
+        for namespace in ["", "state", ".a", "state.", "st ate.a"] {
+            let refused = CollectionCheckpoint::on(deployment("where"), namespace);
+            assert!(refused.is_err(), "{namespace:?}");
+        }
+        assert!(CollectionCheckpoint::new("nonsense", "state.checkpoints").is_err());
+    }
+
+    #[test]
+    fn a_store_knows_its_own_deployment() {
+        let (here, there) = (deployment("here"), deployment("there"));
+        let store = CollectionCheckpoint::on(Arc::clone(&here), "state.checkpoints").unwrap();
+        assert!(store.is_on(&here) && !store.is_on(&there));
+    }
+
+    #[test]
+    fn a_name_has_one_worker_at_a_time_in_one_place() {
+        let (first, second) = (store("claims"), store("claims"));
+        let claim = first.claim("orders").unwrap();
+        assert!(second.claim("orders").err().is_some_and(|error| error.is_in_use()));
+        assert!(second.claim("items").is_ok());
+        drop(claim);
+        assert!(second.claim("orders").is_ok());
+    }
+
+    #[test]
+    fn most_members_have_it_on_their_disks_within_the_time() {
+        let concern = CollectionCheckpoint::concern();
+        assert_eq!((concern.w, concern.journal), (Some(Acknowledgment::Majority), Some(true)));
+        assert_eq!(concern.w_timeout, Some(Duration::from_secs(5)));
+        let limit = CollectionCheckpoint::limit(Duration::from_secs(30));
+        assert_eq!(limit, Duration::from_secs(70));
     }
 }

@@ -684,6 +684,56 @@ fn what_was_removed_meanwhile_is_written_again_by_join() {
 }
 
 #[test]
+fn a_collection_says_once_that_its_document_had_vanished() {
+    let shop = Shop::new("remarked");
+    let state = format!("{}_state", shop.database);
+    let checkpoints = collection(&state, "checkpoints");
+    let store = CollectionCheckpoint::new(shop.set.uri(), &format!("{state}.checkpoints")).unwrap();
+    let remove = || assert_eq!(checkpoints.delete_many(doc! {}).run().unwrap().deleted_count, 1);
+    let saved = |text| {
+        store.save("orders", text).unwrap();
+        store.remark("orders")
+    };
+    let _claim = store.claim("orders").unwrap();
+    assert_eq!(store.load("orders").unwrap(), None);
+    assert_eq!(saved("first"), None, "it was never there");
+    assert_eq!(saved("second"), None, "it is there");
+    remove();
+    assert_eq!(saved("third").as_deref(), Some("it had vanished, and is written again"));
+    assert_eq!(store.remark("orders"), None, "once");
+    assert_eq!(saved("fourth"), None);
+    assert_eq!(store.load("orders").unwrap().as_deref(), Some("fourth"));
+    remove();
+    assert!(saved("fifth").is_some(), "it was there when it was loaded");
+}
+
+#[test]
+fn a_save_that_the_collection_refuses_says_why_and_whether_it_may_succeed_later() {
+    let set = ReplicaSet::start().unwrap();
+    let store = CollectionCheckpoint::new(set.uri(), "state.checkpoints").unwrap();
+    let _claim = store.claim("orders").unwrap();
+    store.load("orders").unwrap();
+    // What `waiting for replication timed out` looks like.
+    let late = doc! { "code": 64, "codeName": "WriteConcernFailed", "errmsg": "too late" };
+    let point = set
+        .fail_point(doc! {
+            "configureFailPoint": "failCommand",
+            "mode": { "times": 1 },
+            "data": { "failCommands": ["update"], "writeConcernError": late },
+        })
+        .unwrap();
+    let error = store.save("orders", "text").unwrap_err();
+    assert!(error.is_retriable(), "{error}");
+    assert_eq!(error.to_string(), "too late (code 64, WriteConcernFailed)");
+    drop(point);
+    let validator = doc! { "collMod": "checkpoints", "validator": { "never": 1 } };
+    set.client().database("state").run_command(validator).run().unwrap();
+    let error = store.save("orders", "text").unwrap_err();
+    assert!(!error.is_retriable(), "{error}");
+    assert_eq!(error.to_string(), "Document failed validation (code 121)");
+}
+
+#[test]
 fn a_refused_start_leaves_the_checkpoint_free() {
     let (shop, directory) = (Shop::new("refused"), Directory::new());
     let closed = Buffer::new(1);

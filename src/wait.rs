@@ -23,7 +23,7 @@ impl Wait {
     }
 }
 
-/// How a wait with a time limit ended.
+/// How a wait with a time limit ended. There will be no other way: match all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
     /// What was waited for has happened.
@@ -34,7 +34,7 @@ pub enum Waited {
     Stopped,
 }
 
-/// What a receive with a time limit found.
+/// What a receive with a time limit found. There will be nothing else: match all of it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<T> {
     /// A message or batch.

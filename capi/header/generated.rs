@@ -8,18 +8,8 @@ use std::process::Command;
 use mongostream::OPTIONS;
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 10] = [
-    "version",
-    "status",
-    "error",
-    "log",
-    "options",
-    "checkpoint_store",
-    "buffer",
-    "worker",
-    "message",
-    "batch",
-];
+const SOURCES: [&str; 9] =
+    ["version", "status", "error", "log", "options", "buffer", "worker", "message", "batch"];
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
@@ -100,7 +90,7 @@ fn every_file_of_the_c_skin_is_in_the_header() {
     let mut files: Vec<_> = std::fs::read_dir(root().join("capi/src"))
         .unwrap()
         .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
-        .filter(|name| !["lib", "boundary", "calls"].contains(&name.as_str()))
+        .filter(|name| !["lib", "boundary", "calls", "checkpoint_store"].contains(&name.as_str()))
         .collect();
     let mut sources = SOURCES.map(str::to_owned).to_vec();
     files.sort();

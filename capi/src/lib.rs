@@ -10,6 +10,7 @@
 
 mod boundary;
 mod calls;
+mod checkpoint_store;
 
 pub mod version;
 
@@ -18,8 +19,6 @@ pub mod status;
 pub mod error;
 
 pub mod options;
-
-pub mod checkpoint_store;
 
 pub mod buffer;
 

@@ -1,11 +1,13 @@
 //! `ms_options`: a worker's settings, by name.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use library::Options;
 
-use crate::boundary::{borrow, free, give, give_text, plain, required_mut, required_text};
+use crate::boundary::{
+    argument, borrow, free, give, give_text, plain, required_mut, required_text,
+};
 use crate::calls::status;
 use crate::checkpoint_store::SharedStore;
 use crate::error::ms_error;
@@ -74,4 +76,53 @@ pub extern "C" fn ms_options_describe() -> *mut c_char {
 pub unsafe extern "C" fn ms_options_free(options: *mut ms_options) {
     // SAFETY: NULL or options that are used no more, as the C API asks for.
     unsafe { free(options) }
+}
+
+/// Keeps the checkpoints of workers that are started with these options in a store of your own, in place of
+/// checkpoint_file and checkpoint_collection. A checkpoint is one text for each name (see MS_OPT_CHECKPOINT_NAME).
+/// The text is opaque.
+///
+/// load gives the text that was saved last under the name: *text is from malloc (the library frees it), or stays
+/// NULL if there is none. save replaces the text: when it returns 0, the text must survive a crash of the machine;
+/// else the text before must still be there. Both return 0 when it is done, a number above 0 if the same call may
+/// succeed later (it is tried again), a number below 0 if not. name and text live only during the call.
+///
+/// Both are called from a thread of the library, for one worker one call after the other, for several workers at once.
+/// They may wait: the stream goes on meanwhile. They must not call ms_worker_join, and never be left with longjmp or
+/// an exception.
+///
+/// release (may be NULL) is called with user_data when nobody can call load or save any more: the options and their
+/// copies are freed, and every worker that was started with them has ended and saved. Until then both functions and
+/// user_data must stay usable. If this call fails, release is not called.
+///
+/// MS_OK; MS_ERR_ARGUMENT if options, load or save is NULL. A second call replaces the store of the first.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_options_set_checkpoint_store(
+    options: *mut ms_options,
+    load: Option<
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            name: *const c_char,
+            text: *mut *mut c_char,
+        ) -> i32,
+    >,
+    save: Option<
+        unsafe extern "C" fn(
+            user_data: *mut c_void,
+            name: *const c_char,
+            text: *const c_char,
+        ) -> i32,
+    >,
+    release: Option<unsafe extern "C" fn(user_data: *mut c_void)>,
+    user_data: *mut c_void,
+    error: *mut *mut ms_error,
+) -> ms_status {
+    status(error, || {
+        // SAFETY: NULL or live options of this thread, as the C API asks for.
+        let options = unsafe { required_mut(options, "options") }?;
+        let load = load.ok_or_else(|| argument("load is NULL"))?;
+        let save = save.ok_or_else(|| argument("save is NULL"))?;
+        options.store = Some(SharedStore::new(load, save, release, user_data));
+        Ok(MS_OK)
+    })
 }

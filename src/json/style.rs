@@ -1,6 +1,6 @@
 //! How a message is written: its shape, and the Extended JSON of its values.
 
-/// Which Extended JSON v2 values are written in.
+/// Which Extended JSON v2 values are written in. The specification has these two and no other, so you may match both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ExtendedJson {
     /// Easy to read: numbers are JSON numbers and dates ISO 8601 where that is possible.
@@ -23,7 +23,7 @@ pub enum Format {
 }
 
 /// How a worker's messages are written.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Style {
     pub(crate) format: Format,
     pub(crate) mode: ExtendedJson,

@@ -2,6 +2,7 @@
 
 /// Where a stream begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// With the first change after the cursor was opened.
     #[default]

@@ -123,7 +123,6 @@ impl Events {
     }
 
     /// Events that did not come with a reply.
-    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn of_bytes(ledger: &Arc<Ledger>, first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
         let mut spans = Vec::new();
         let mut at = 0;

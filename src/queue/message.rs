@@ -7,10 +7,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bson::{RawDocument, Timestamp};
+use bson::{Document, RawDocument, Timestamp};
 use serde::de::DeserializeOwned;
 
+use crate::checkpoint::ledger::Ledger;
 use crate::json;
+use crate::json::Style;
 use crate::queue::events::{Events, Piece};
 use crate::queue::group::Group;
 use crate::raw::event::{self, Field};
@@ -83,6 +85,35 @@ impl Message {
 
     fn others(&self) -> &Others {
         self.others.get_or_init(Box::default)
+    }
+
+    /// A message for your own tests, as a worker with this name would deliver it: the event is a change event as the
+    /// server sends it (MongoDB manual, "Change Events"). Its JSON is oplog JSON. An ack has no effect.
+    ///
+    /// ```
+    /// use mongostream::Message;
+    /// use mongostream::bson::doc;
+    ///
+    /// let message = Message::for_tests("shop.orders", &doc! {
+    ///     "_id": { "_data": "8264" },
+    ///     "operationType": "insert",
+    ///     "ns": { "db": "shop", "coll": "orders" },
+    ///     "documentKey": { "_id": 7 },
+    ///     "fullDocument": { "_id": 7, "total": 9.5 },
+    /// });
+    /// assert_eq!(message?.document_id(), "7");
+    /// # Ok::<(), mongostream::bson::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The document cannot be BSON: a key has a NUL inside.
+    pub fn for_tests(worker: &str, event: &Document) -> Result<Self, bson::error::Error> {
+        let event = event.to_vec()?;
+        let ledger = Arc::new(Ledger::new(worker, Style::default()));
+        let first = ledger.acks().read(1);
+        let events = Events::of_bytes(&ledger, first, &[event]);
+        Ok(Self::of_piece(Piece { events, range: 0..1 }))
     }
 
     pub(crate) fn of_piece(piece: Piece) -> Self {

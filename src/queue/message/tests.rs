@@ -3,7 +3,6 @@
 use bson::{Bson, Document, Timestamp, doc};
 
 use super::*;
-use crate::checkpoint::ledger::Ledger;
 use crate::json::{ExtendedJson, Format, write_message};
 use crate::options::Options;
 
@@ -126,6 +125,16 @@ fn a_message_becomes_a_value_of_any_type_that_fits() {
         ("insert", Some(doc! { "_id": 5 }))
     );
     assert!(message.deserialize::<Vec<i32>>().is_err());
+}
+
+#[test]
+fn a_message_for_tests_is_like_any_other() {
+    let message = Message::for_tests("copy", &insert(3)).unwrap();
+    assert_eq!(message.json(), json_of(&insert(3)));
+    assert_eq!((message.worker(), message.resume_token()), ("copy", Some("{\"_data\":\"823\"}")));
+    message.ack();
+    message.ack();
+    assert!(Message::for_tests("copy", &doc! { "a\0b": 1 }).is_err());
 }
 
 #[test]

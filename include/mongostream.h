@@ -600,7 +600,7 @@ MS_API void ms_options_free(ms_options *options);
  * They may wait: the stream goes on meanwhile. They must not call ms_worker_join, and never be left with longjmp or
  * an exception.
  *
- * release (may be NULL) is called with user_data when nobody can call load or save any more: the options and their
+ * release (may be NULL) is called with user_data, once and from any thread, when nobody can call load or save any more: the options and their
  * copies are freed, and every worker that was started with them has ended and saved. Until then both functions and
  * user_data must stay usable. If this call fails, release is not called.
  *

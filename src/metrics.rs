@@ -1,6 +1,6 @@
 //! The statistics as OpenMetrics text, which Prometheus and its relatives read.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
 
 use crate::state::WorkerState;
@@ -78,17 +78,21 @@ impl Exposition {
 /// Each worker with a name of its own: no two samples may have the same labels. Of workers with one name those that
 /// run are numbered. One that has ended is left out if another has its name.
 fn named(workers: &[WorkerStats]) -> Vec<(String, &WorkerStats)> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut taken = BTreeSet::new();
     let mut named = Vec::new();
     for worker in workers {
-        let count = counts.entry(&worker.name).or_default();
-        *count += 1;
         let has_ended = matches!(worker.state, WorkerState::Stopped | WorkerState::Failed);
-        match *count {
-            1 => named.push((worker.name.clone(), worker)),
-            _ if has_ended => {}
-            number => named.push((format!("{} ({number})", worker.name), worker)),
+        let mut label = worker.name.clone();
+        if has_ended && taken.contains(&label) {
+            continue;
         }
+        // Somebody may have named a worker as we number them.
+        let mut number = 1;
+        while !taken.insert(label.clone()) {
+            number += 1;
+            label = format!("{} ({number})", worker.name);
+        }
+        named.push((label, worker));
     }
     named
 }
@@ -373,6 +377,7 @@ mod tests {
     fn no_two_samples_have_the_same_labels_and_families_stay_together() {
         use WorkerState::{Failed, Streaming};
         let workers = vec![
+            worker("a (2)", Streaming),
             worker("a", Streaming),
             worker("a", Streaming),
             worker("b", Failed),
@@ -396,7 +401,10 @@ mod tests {
             .iter()
             .filter_map(|sample| sample.strip_prefix("mongostream_worker_unacked"))
             .collect();
-        assert_eq!(unacked, ["{worker=\"a (2)\"}", "{worker=\"a\"}", "{worker=\"b\"}"]);
+        assert_eq!(
+            unacked,
+            ["{worker=\"a (2)\"}", "{worker=\"a (3)\"}", "{worker=\"a\"}", "{worker=\"b\"}"]
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A change event in each of its shapes: the server's, and that of an oplog entry.
 
+use std::borrow::Cow;
+
 use bson::oid::ObjectId;
 
 use crate::json::pieces::{put_object_id_key, put_quoted_hex};
@@ -18,18 +20,26 @@ pub(super) fn document_id_of(event: &[u8]) -> Vec<u8> {
     let places = std::iter::from_fn(|| elements.place()?.ok());
     let id = { places }.find(|(head, _)| head.key == b"_id").map(|(_, place)| place);
     match id.and_then(|id| id.value(key.bytes())) {
-        None => Vec::new(),
-        Some(Value::String(text)) => text.to_vec(),
         Some(Value::ObjectId(id)) => ObjectId::from_bytes(*id).to_hex().into_bytes(),
-        Some(_) => text_of_other_id(key.bytes(), id.unwrap_or_default()),
+        value => text_of_id(value, key.bytes(), id).into_owned(),
     }
 }
 
-/// The Extended JSON of an id that is no text and no ObjectId. Its place is in these bytes.
-fn text_of_other_id(outermost: &[u8], id: ValuePlace) -> Vec<u8> {
-    let mut text = Writer::new(Vec::new(), 0, ExtendedJson::Relaxed);
-    text.unnamed(outermost, id);
-    text.finish()
+/// The text of an id that is no ObjectId. Its place is in these bytes.
+fn text_of_id<'a>(
+    value: Option<Value<'a>>,
+    outermost: &[u8],
+    id: Option<ValuePlace>,
+) -> Cow<'a, [u8]> {
+    match value {
+        None => Cow::Borrowed(b""),
+        Some(Value::String(text)) => Cow::Borrowed(text),
+        Some(_) => {
+            let mut text = Writer::new(Vec::new(), 0, ExtendedJson::Relaxed);
+            text.unnamed(outermost, id.unwrap_or_default());
+            Cow::Owned(text.finish())
+        }
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -152,10 +162,8 @@ impl<'a> Writer<'a> {
 
     fn document_id(&mut self, event: &'a [u8], id: Option<ValuePlace>) {
         match id.and_then(|id| id.value(event)) {
-            None => self.string(b""),
-            Some(Value::String(text)) => self.string(text),
             Some(Value::ObjectId(id)) => self.out.write(|room| put_quoted_hex(room, id)),
-            Some(_) => self.string(&text_of_other_id(event, id.unwrap_or_default())),
+            value => self.string(&text_of_id(value, event, id)),
         }
     }
 

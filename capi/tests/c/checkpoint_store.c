@@ -172,6 +172,18 @@ static void failures(void)
     ms_error_free(error);
     ms_worker_free(worker);
     ms_buffer_free(buffer);
+
+    /* What no save has written. */
+    store->answer = 0;
+    strcpy(store->text[0], "\xff");
+    buffer = ms_buffer_new(100);
+    worker = start(buffer, options);
+    CHECK_STATUS(ms_buffer_recv_message(buffer, LONG_MS, &message, &error), MS_ERR_CHECKPOINT);
+    CHECK_HAS(ms_error_message(error), "not UTF-8");
+    ms_error_free(error);
+    ms_worker_free(worker);
+    ms_buffer_free(buffer);
+    CHECK(strcmp(store->text[0], "\xff") == 0 && "it is left as it is");
     ms_options_free(options);
     WAIT_UNTIL(store->releases == 1);
     free(store);

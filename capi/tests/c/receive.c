@@ -192,11 +192,13 @@ static void clones(void)
     ms_buffer *buffer = ms_buffer_new(100);
     ms_worker *worker = start_in_past(&place, buffer);
     WAIT_UNTIL(ms_buffer_len(buffer) == 10);
-    CHECK_STATUS(ms_buffer_recv_batch(buffer, 2, -1, &batch, NULL), MS_OK);
+    CHECK_STATUS(ms_buffer_recv_batch(buffer, 4, -1, &batch, NULL), MS_OK);
     ms_message *first = ms_message_clone(ms_batch_get(batch, 0));
-    ms_message *second = ms_message_clone(ms_batch_get(batch, 1));
+    ms_message *second = ms_message_clone(ms_batch_get(batch, 3));
     ms_message *again = ms_message_clone(second);
-    CHECK(ms_message_bson(second, NULL) == ms_message_bson(ms_batch_get(batch, 1), NULL));
+    CHECK(ms_message_bson(second, NULL) == ms_message_bson(ms_batch_get(batch, 3), NULL));
+    ms_message_ack(ms_batch_get(batch, 1));
+    ms_message_ack(ms_batch_get(batch, 2));
     ms_batch_free(batch);
     check_message(first);
     check_message(second);

@@ -169,14 +169,14 @@ fn a_token_in_the_middle_of_a_transaction_is_found_by_its_place_in_it() {
     let orders = collection(&database, "orders");
     let (buffer, _worker) = follow(paid(watch_collection(&database, "orders")));
     set_state(&orders, 100, "new");
-    let mut session = shared().client().start_session().run().unwrap();
-    session.start_transaction().run().unwrap();
-    for id in 0..6 {
-        orders.insert_one(doc! { "_id": id, "state": "paid" }).session(&mut session).run().unwrap();
-        let change = doc! { "$set": { "state": "paid", "round": 2 } };
-        orders.update_one(doc! { "_id": id }, change).session(&mut session).run().unwrap();
-    }
-    session.commit_transaction().run().unwrap();
+    support::transaction(|session| {
+        for id in 0..6 {
+            orders.insert_one(doc! { "_id": id, "state": "paid" }).session(&mut *session).run()?;
+            let change = doc! { "$set": { "state": "paid", "round": 2 } };
+            orders.update_one(doc! { "_id": id }, change).session(&mut *session).run()?;
+        }
+        Ok(())
+    });
     let messages = take(&buffer, 12);
     let operations = |messages: &[Message]| {
         messages.iter().map(|m| (id(m), m.operation().to_owned())).collect::<Vec<_>>()

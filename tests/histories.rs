@@ -98,13 +98,13 @@ fn transaction(database: &Database, n: i32) {
         // 4.2 makes no collection in a transaction; there already is no error worth telling.
         drop(database.create_collection(name).run());
     }
-    let mut session = ground::shared().client().start_session().run().unwrap();
-    session.start_transaction().run().unwrap();
-    for m in 0..3 {
-        orders.insert_one(doc! { "n": n, "m": m }).session(&mut session).run().unwrap();
-        items.insert_one(doc! { "n": n, "m": m }).session(&mut session).run().unwrap();
-    }
-    session.commit_transaction().run().unwrap();
+    support::transaction(|session| {
+        for m in 0..3 {
+            orders.insert_one(doc! { "n": n, "m": m }).session(&mut *session).run()?;
+            items.insert_one(doc! { "n": n, "m": m }).session(&mut *session).run()?;
+        }
+        Ok(())
+    });
 }
 
 fn token(message: &Message) -> String {

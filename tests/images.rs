@@ -243,12 +243,12 @@ fn a_transactions_events_carry_its_session_and_number() {
     run(&database, doc! { "create": "c" });
     let start = now(watch_database(&database));
     let orders = collection(&database, "c");
-    let mut session = ground::shared().client().start_session().run().unwrap();
-    session.start_transaction().run().unwrap();
-    for id in ["one", "two"] {
-        orders.insert_one(doc! { "_id": id }).session(&mut session).run().unwrap();
-    }
-    session.commit_transaction().run().unwrap();
+    support::transaction(|session| {
+        for id in ["one", "two"] {
+            orders.insert_one(doc! { "_id": id }).session(&mut *session).run()?;
+        }
+        Ok(())
+    });
     insert_last(&database, "c");
     let theirs = driver_events(Scope::Database, &database, &start, None);
     assert_eq!(theirs.len(), 3);

@@ -57,10 +57,10 @@ fn make_events(database: &str) {
     orders.replace_one(doc! { "_id": id }, doc! { "state": "sent" }).run().unwrap();
     orders.delete_one(doc! { "_id": id }).run().unwrap();
 
-    let mut session = ground::shared().client().start_session().run().unwrap();
-    session.start_transaction().run().unwrap();
-    orders.insert_one(doc! { "_id": 7, "state": "open" }).session(&mut session).run().unwrap();
-    session.commit_transaction().run().unwrap();
+    support::transaction(|session| {
+        orders.insert_one(doc! { "_id": 7, "state": "open" }).session(&mut *session).run()?;
+        Ok(())
+    });
 
     let carts = collection(database, "carts");
     let mut create = doc! { "create": "carts" };

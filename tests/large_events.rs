@@ -403,13 +403,13 @@ fn the_other_events_of_a_transaction_are_not_left_out() {
     let place = Place::new(set, "transaction");
     place.database.create_collection("files").run().unwrap();
     let (buffer, _worker) = follow(place.watch_twice(OnOversized::Skip));
-    let mut session = set.client().start_session().run().unwrap();
-    session.start_transaction().run().unwrap();
-    for (id, size) in [(0, 1), (1, 9 * MB), (2, 1)] {
-        let document = doc! { "_id": id, "text": "x".repeat(size) };
-        place.files().insert_one(document).session(&mut session).run().unwrap();
-    }
-    session.commit_transaction().run().unwrap();
+    support::transaction(|session| {
+        for (id, size) in [(0, 1), (1, 9 * MB), (2, 1)] {
+            let document = doc! { "_id": id, "text": "x".repeat(size) };
+            place.files().insert_one(document).session(&mut *session).run()?;
+        }
+        Ok(())
+    });
     let messages = support::take(&buffer, 3);
     let found: Vec<_> = messages.iter().map(|m| (id(m), m.operation())).collect();
     assert_eq!(found, [(0, "insert"), (1, "oversized"), (2, "insert")]);

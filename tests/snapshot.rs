@@ -610,6 +610,28 @@ fn it_stops_in_the_middle() {
     while !is_closed(&buffer) {}
 }
 
+/// How many cursors are open on a collection of the shared set.
+fn open_cursors(orders: &Collection<Document>) -> usize {
+    let namespace = orders.namespace().to_string();
+    let stages = [
+        doc! { "$currentOp": { "idleCursors": true } },
+        doc! { "$match": { "type": "idleCursor", "ns": namespace } },
+    ];
+    ground::shared().client().database("admin").aggregate(stages).run().unwrap().count()
+}
+
+#[test]
+fn a_stop_in_the_middle_closes_the_cursors_on_the_server() {
+    let shop = Shop::new("cursors");
+    shop.insert(0..1_000);
+    let buffer = Buffer::new(1);
+    let worker = spawn_ready(shop.watch().batch_size(10), &buffer);
+    ground::wait_until(DEADLINE, "a cursor is open", || open_cursors(&shop.orders()) > 0);
+    worker.stop();
+    worker.join().unwrap();
+    ground::wait_until(DEADLINE, "no cursor is open", || open_cursors(&shop.orders()) == 0);
+}
+
 #[test]
 fn a_checkpoint_with_a_damaged_snapshot_is_refused_and_kept() {
     let shop = Shop::new("damaged");

@@ -9,7 +9,8 @@ pub(crate) mod small_oplog;
 use std::time::Duration;
 
 use ground::mongodb::bson::{Document, RawDocument, Timestamp};
-use ground::mongodb::sync::Collection;
+use ground::mongodb::error::Result as DriverResult;
+use ground::mongodb::sync::{ClientSession, Collection};
 use mongostream::{Buffer, Error, Message, Received, Start, Waited, Watch, Worker, WorkerState};
 use serde_json::Value;
 
@@ -21,6 +22,14 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(25);
 #[track_caller]
 pub(crate) fn collection(database: &str, name: &str) -> Collection<Document> {
     ground::shared().client().database(database).collection(name)
+}
+
+/// Runs and commits a transaction on the shared set. The server may refuse one whose collection it has
+/// just made, and asks for another try then: every try runs `work` anew.
+#[track_caller]
+pub(crate) fn transaction(work: impl FnMut(&mut ClientSession) -> DriverResult<()>) {
+    let mut session = ground::shared().client().start_session().run().unwrap();
+    session.start_transaction().and_run(work).unwrap();
 }
 
 /// A worker, yet to be started, on everything in a database on the shared set.

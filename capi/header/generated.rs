@@ -7,6 +7,11 @@ use std::process::Command;
 
 use mongostream::OPTIONS;
 
+use crate::abi::Abi;
+
+mod abi;
+mod bindings;
+
 /// In the order in which a reader of the header wants them.
 const SOURCES: [&str; 9] =
     ["version", "status", "error", "log", "options", "buffer", "worker", "message", "batch"];
@@ -83,6 +88,26 @@ fn check(path: &Path, generated: &str) {
 #[test]
 fn the_committed_header_is_what_the_sources_give() {
     check(&committed(), &generate());
+}
+
+#[test]
+fn the_committed_abi_is_what_the_sources_give() {
+    // A difference here is a difference for every program that is compiled already.
+    check(&root().join("capi/abi.json"), &Abi::of_header(&generate()).to_json());
+}
+
+#[test]
+fn the_declarations_of_other_languages_are_those_of_the_sources() {
+    let abi = Abi::of_header(&generate());
+    for (file, generated) in [
+        ("python/src/mongostream/_abi.py", bindings::python(&abi)),
+        ("python/src/mongostream/_options.py", bindings::python_options()),
+        ("node/lib/abi.js", bindings::node(&abi)),
+        ("node/lib/options.d.ts", bindings::node_options()),
+        ("go/abi.go", bindings::go(&abi)),
+    ] {
+        check(&root().join("bindings").join(file), &generated);
+    }
 }
 
 #[test]

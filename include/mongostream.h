@@ -84,21 +84,29 @@
 
 /**
  * unix seconds, or seconds:increment. Begin with the first change at or after this cluster time.
- * Excludes resume_after and start_after.
+ * Excludes the other start options.
  */
 #define MS_OPT_START_AT_TIME "start_at_time"
 
 /**
  * resume token (JSON). Begin after the event with this token; the server refuses the token of an
- * invalidate. Excludes start_at_time and start_after.
+ * invalidate. Excludes the other start options.
  */
 #define MS_OPT_RESUME_AFTER "resume_after"
 
 /**
- * resume token (JSON). As resume_after, and takes the token of an invalidate too. Excludes
- * start_at_time and resume_after.
+ * resume token (JSON). As resume_after, and takes the token of an invalidate too. Excludes the
+ * other start options.
  */
 #define MS_OPT_START_AFTER "start_after"
+
+/**
+ * position of a message (JSON), or an empty text. Continue after the message with this position,
+ * which your program has stored with what it made of the message; an unfinished snapshot is
+ * finished first. An empty text is as if it were not set. It may stand next to snapshot, which then
+ * begins where there is no position. Excludes the other start options.
+ */
+#define MS_OPT_START_AT_POSITION "start_at_position"
 
 /**
  * comma list, or JSON array of texts. Many collections on one cursor: collection names where a
@@ -887,6 +895,20 @@ const char *ms_message_updated_paths(const ms_message *message,
  * for NULL.
  */
 MS_API const char *ms_message_resume_token(const ms_message *message);
+
+/**
+ * The place after this message as an opaque text: everything that the worker delivered up to and including this
+ * message is done. Store it in the same transaction as what you make of the message, and start again with it as
+ * start_at_position: then each message takes effect exactly once. Neither acks nor a checkpoint are needed.
+ *
+ * Documents of a snapshot have a position, too. It says what is left to read; for a collection of many millions of
+ * documents it has up to some 20 KiB. A position belongs to a stream of the same database, collection, namespaces,
+ * operations and pipeline. Handle messages in the order in which you received them.
+ * Borrowed, lives as long as the message. NULL for an event without a resume token (only a pipeline that removes _id
+ * makes one), for a document without an _id, and for NULL.
+ */
+MS_API
+const char *ms_message_position(const ms_message *message);
 
 /**
  * The name of the worker that read the message. Borrowed, lives as long as the message. NULL for

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::checkpoint::identity::StreamIdentity;
 use crate::checkpoint::ledger::Ledger;
 use crate::gate::Gate;
 use crate::options::Options;
@@ -21,7 +22,8 @@ pub struct Prepared(Arc<Events>);
 impl Feed {
     /// Feeds this buffer.
     pub fn new(buffer: &Buffer) -> Self {
-        let ledger = Arc::new(Ledger::new("feed", Options::new().style()));
+        let ledger =
+            Arc::new(Ledger::new("feed", Options::new().style(), StreamIdentity::default()));
         Self { ledger, buffer: buffer.clone(), stop: Gate::new() }
     }
 

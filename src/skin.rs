@@ -124,3 +124,8 @@ pub fn json_lines(batch: &Batch) -> &[u8] {
 pub fn messages<M>(batch: &Batch, wrap: impl Fn(Message) -> M) -> Box<[M]> {
     batch.make_messages(wrap)
 }
+
+/// [`Message::position`], with a NUL at its end.
+pub fn position(message: &Message) -> Option<&[u8]> {
+    message.position_text().map(Text::with_nul)
+}

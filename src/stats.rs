@@ -47,7 +47,7 @@ pub struct BufferStats {
     pub workers: Vec<WorkerStats>,
 }
 
-/// What one worker has done, and how far it is behind.
+/// What one worker has done, and how far it lags.
 ///
 /// The fields have the names and units of [`BufferStats::to_json`]. After the end of the worker all
 /// of them stay, and those that count time go on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::checkpoint::collection::CollectionCheckpoint;
 use crate::checkpoint::file::FileCheckpoint;
-use crate::checkpoint::identity::Identity;
+use crate::checkpoint::identity::{Saved, StreamIdentity};
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::saving::Checkpointer;
 use crate::checkpoint::store::CheckpointStore;
@@ -272,7 +272,9 @@ impl Watch {
 
         let mut scope = Scope::new(database, collection, namespaces, &self.options);
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
-        let ledger = Arc::new(Ledger::new(&name, self.options.style()));
+        let identity = StreamIdentity::new(&scope, &self.options)?;
+        let starts_at = self.starts_at(&identity)?;
+        let ledger = Arc::new(Ledger::new(&name, self.options.style(), identity));
         let control = Arc::new(Control::new(&ledger, scope.namespace()));
         let mut remarks = Vec::new();
         if let Some(database) = &in_uri {
@@ -291,11 +293,10 @@ impl Watch {
             ));
         }
         let deployment = Deployment::of(uri)?;
-        let identity = Identity::new(&self.checkpoint_key(), &scope, &self.options)?;
         let checkpointer = match self.checkpoint_store(&deployment, &mut scope)? {
             Some(store) => Some(Checkpointer::start(
                 store,
-                identity,
+                self.checkpoint_key(),
                 self.options.checkpoint_interval,
                 &ledger,
             )?),
@@ -314,6 +315,7 @@ impl Watch {
             control: Arc::clone(&control),
             checkpointer: checkpointer.clone(),
             clock: Clock::start(),
+            starts_at,
             remarks,
         };
         let builder = std::thread::Builder::new().name("mongostream".to_owned());
@@ -328,6 +330,17 @@ impl Watch {
             .retriable());
         }
         Ok(Worker::new(control, checkpointer))
+    }
+
+    /// The place that the option `start_at_position` names.
+    fn starts_at(&self, stream: &StreamIdentity) -> Result<Option<Saved>> {
+        let Some(text) = &self.options.start_at_position else { return Ok(None) };
+        let place = stream.read_position(text).map_err(|reason| {
+            Error::argument(format!(
+                "option start_at_position: {reason}; give it the position of a message of the same stream, all of it"
+            ))
+        })?;
+        Ok(Some(place))
     }
 
     /// Under which name the checkpoint is kept. By default what is watched, as it was given, without

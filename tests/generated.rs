@@ -75,12 +75,14 @@ macro_rules! setters {
 fn setters() -> Vec<Setter> {
     const TOKEN: &str = r#"{"_data":"8265A1B2C3000000012B0229296E04"}"#;
     const PAID: &str = r#"[{"$match": {"fullDocument.state": "paid"}}]"#;
-    let token = TOKEN;
+    const POSITION: &str = r#"{"mongostream_position":1,"watch":"shop.orders","pipeline":[],"token":{"_data":"8265A1B2C3000000012B0229296E04"}}"#;
+    let (token, position) = (TOKEN, POSITION);
     setters! {
         "name" = "orders", name("orders");
         "start_at_time" = "1586360547", start_at(Start::at(1586360547));
         "resume_after" = TOKEN, start_at(Start::ResumeAfter(token.to_owned()));
         "start_after" = TOKEN, start_at(Start::StartAfter(token.to_owned()));
+        "start_at_position" = POSITION, start_at(Start::Position(position.to_owned()));
         "namespaces" = "shop.orders,shop.items_*", namespaces(["shop.orders", "shop.items_*"]);
         "operations" = "insert,delete", operations(["insert", "delete"]);
         "pipeline" = PAID, pipeline([doc! { "$match": { "fullDocument.state": "paid" } }]);

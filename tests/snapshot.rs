@@ -620,6 +620,24 @@ fn open_cursors(orders: &Collection<Document>) -> usize {
     ground::shared().client().database("admin").aggregate(stages).run().unwrap().count()
 }
 
+/// The documents of a collection of its own may have any size: with these a range is soon a reply.
+#[test]
+fn no_more_than_two_ranges_are_read_at_a_time() {
+    let shop = Shop::new("two");
+    make_many(&shop, "$n");
+    // The ranges are made of what the server counts: twice as many documents, twice as many ranges.
+    let more = |n: i32| doc! { "_id": MANY + n };
+    shop.orders().insert_many((0..MANY).map(more)).run().unwrap();
+    let buffer = Buffer::new(1);
+    let worker = spawn_ready(shop.watch().batch_size(100), &buffer);
+    ground::wait_until(DEADLINE, "two cursors are open", || open_cursors(&shop.orders()) == 2);
+    for _ in 0..300 {
+        next(&buffer);
+    }
+    assert_eq!(open_cursors(&shop.orders()), 2);
+    drop(worker);
+}
+
 #[test]
 fn a_stop_in_the_middle_closes_the_cursors_on_the_server() {
     let shop = Shop::new("cursors");

@@ -139,6 +139,21 @@ pub unsafe extern "C" fn ms_message_resume_token(message: *const ms_message) -> 
     unsafe { lend(message, ptr::null_mut(), skin::resume_token) }
 }
 
+/// The place after this message as an opaque text: everything that the worker delivered up to and including this
+/// message is done. Store it in the same transaction as what you make of the message, and start again with it as
+/// start_at_position: then each message takes effect exactly once. Neither acks nor a checkpoint are needed.
+///
+/// Documents of a snapshot have a position, too. It says what is left to read; for a collection of many millions of
+/// documents it has up to some 20 KiB. A position belongs to a stream of the same database, collection, namespaces,
+/// operations and pipeline. Handle messages in the order in which you received them.
+/// Borrowed, lives as long as the message. NULL for an event without a resume token (only a pipeline that removes _id
+/// makes one), for a document without an _id, and for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ms_message_position(message: *const ms_message) -> *const c_char {
+    // SAFETY: NULL or a live message, as the C API asks for; a NULL length is allowed.
+    unsafe { lend(message, ptr::null_mut(), skin::position) }
+}
+
 /// The name of the worker that read the message. Borrowed, lives as long as the message. NULL for
 /// NULL.
 #[unsafe(no_mangle)]

@@ -1,20 +1,20 @@
-//! What is saved: a place, and the stream to which it belongs. One of another stream is refused.
+//! A place as text, in a checkpoint or as the position of a message, and the stream to which it belongs. A place of
+//! another stream is refused.
 
 use bson::RawDocumentBuf;
 use serde_json::{Value, json};
 
-use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::store_error::StoreError;
 use crate::error::{Error, Result};
 use crate::json::{self, ExtendedJson};
 use crate::options::Options;
+use crate::options::parse::POSITION_KEY;
 use crate::raw::token::Token;
-use crate::snapshot::progress::SnapshotProgress;
+use crate::snapshot::progress::{SnapshotPlace, SnapshotProgress};
 use crate::source::scope::Scope;
 
-/// What a stream is: a position means something for the same stream only.
-pub(crate) struct Identity {
-    pub(crate) name: String,
+/// What a stream is: a place means something for the same stream only.
+pub(crate) struct StreamIdentity {
     watch: String,
     /// What narrows it, as JSON; null where nothing does.
     namespaces: Value,
@@ -22,7 +22,15 @@ pub(crate) struct Identity {
     pipeline: String,
 }
 
-/// Where a worker goes on: after this token, and first with what is left of a snapshot.
+/// The whole deployment.
+impl Default for StreamIdentity {
+    fn default() -> Self {
+        let (namespaces, operations) = Default::default();
+        Self { watch: "*".to_owned(), namespaces, operations, pipeline: "[]".to_owned() }
+    }
+}
+
+/// Where a worker continues: after this token, and first with what is left of a snapshot.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Saved {
     pub(crate) token: Token,
@@ -30,25 +38,52 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    /// Up to where everything is acked, `None` before the stream was open; and how many messages
-    /// that are.
-    pub(crate) fn acked(ledger: &Ledger) -> (Option<Self>, u64) {
-        let acks = ledger.acks();
-        let acked = acks.acked();
-        let place = acks.position().map(|token| {
-            let snapshot = ledger.snapshot().acked(acked, acks.document()).cloned();
-            Saved { token, snapshot }
-        });
-        (place, acked)
+    /// The place after a message of a stream, by its resume token, or of a snapshot, by its document's key. `None` if
+    /// it has none.
+    pub(crate) fn after(
+        snapshot: Option<&SnapshotPlace>,
+        token: Option<&[u8]>,
+        key: Option<&[u8]>,
+    ) -> Option<Self> {
+        match snapshot {
+            Some(place) => {
+                let snapshot = Some(place.after(key)?);
+                Some(Self { token: Token::clone(&place.token), snapshot })
+            }
+            None => Some(Self { token: Token::from(token?), snapshot: None }),
+        }
     }
 }
 
-/// The version of the saved text.
+/// The version of both texts.
 const VERSION: u64 = 1;
-const VERSION_KEY: &str = "mongostream_checkpoint";
 
-impl Identity {
-    pub(crate) fn new(name: &str, scope: &Scope, options: &Options) -> Result<Self> {
+/// What a text is, by its first key.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// The checkpoint of this name.
+    Checkpoint(&'a str),
+    Position,
+}
+
+impl Form<'_> {
+    fn version_key(self) -> &'static str {
+        match self {
+            Form::Checkpoint(_) => "mongostream_checkpoint",
+            Form::Position => POSITION_KEY,
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Form::Checkpoint(_) => "checkpoint",
+            Form::Position => "position",
+        }
+    }
+}
+
+impl StreamIdentity {
+    pub(crate) fn new(scope: &Scope, options: &Options) -> Result<Self> {
         let mut pipeline = String::from("[");
         for (index, stage) in options.pipeline.iter().enumerate() {
             let stage = RawDocumentBuf::try_from(stage)
@@ -66,30 +101,42 @@ impl Identity {
         };
         let namespaces = scope.namespaces.as_ref().map(|all| Vec::from_iter(all.names()));
         let operations = Some(&options.operations).filter(|types| !types.is_empty());
-        Ok(Self {
-            name: name.to_owned(),
-            watch,
-            namespaces: json!(namespaces),
-            operations: json!(operations),
-            pipeline,
-        })
+        Ok(Self { watch, namespaces: json!(namespaces), operations: json!(operations), pipeline })
     }
 
-    pub(crate) fn write(&self, place: &Saved) -> Result<String, StoreError> {
-        let mut narrowed = String::new();
+    /// The text of a checkpoint of this name.
+    pub(crate) fn write_checkpoint(&self, name: &str, place: &Saved) -> Result<String, StoreError> {
+        self.write(Form::Checkpoint(name), place)
+    }
+
+    /// The place that the checkpoint of this name has, if it belongs to this stream.
+    pub(crate) fn read_checkpoint(&self, name: &str, text: &str) -> Result<Saved, String> {
+        self.read(Form::Checkpoint(name), text)
+    }
+
+    /// The text of the position of a message.
+    pub(crate) fn write_position(&self, place: &Saved) -> Result<String, StoreError> {
+        self.write(Form::Position, place)
+    }
+
+    /// The place that a position names, if it belongs to this stream.
+    pub(crate) fn read_position(&self, text: &str) -> Result<Saved, String> {
+        self.read(Form::Position, text)
+    }
+
+    fn write(&self, form: Form<'_>, place: &Saved) -> Result<String, StoreError> {
+        let mut text = format!("{{\"{}\":{VERSION},", form.version_key());
+        if let Form::Checkpoint(name) = form {
+            text.push_str(&format!("\"name\":{},", Value::from(name)));
+        }
+        text.push_str(&format!("\"watch\":{},", Value::from(self.watch.as_str())));
         for (key, value) in [("namespaces", &self.namespaces), ("operations", &self.operations)] {
             if !value.is_null() {
-                narrowed.push_str(&format!("\"{key}\":{value},"));
+                text.push_str(&format!("\"{key}\":{value},"));
             }
         }
-        let mut text = format!(
-            "{{\"{VERSION_KEY}\":{VERSION},\"name\":{},\"watch\":{},{narrowed}\"pipeline\":{},\
-             \"token\":{}",
-            Value::from(self.name.as_str()),
-            Value::from(self.watch.as_str()),
-            self.pipeline,
-            json::of_token(&place.token),
-        );
+        let token = json::of_token(&place.token);
+        text.push_str(&format!("\"pipeline\":{},\"token\":{token}", self.pipeline));
         if let Some(snapshot) = &place.snapshot {
             text.push_str(",\"snapshot\":");
             // Without it the text would say that the snapshot is finished.
@@ -100,20 +147,24 @@ impl Identity {
         Ok(text)
     }
 
-    /// The place that a saved text names, if it belongs to this stream.
-    pub(crate) fn read(&self, text: &str) -> Result<Saved, String> {
+    fn read(&self, form: Form<'_>, text: &str) -> Result<Saved, String> {
+        let what = form.what();
         let value: Value = serde_json::from_str(text)
-            .map_err(|error| format!("it is no checkpoint, or a part of one: {error}"))?;
-        match value.get(VERSION_KEY).and_then(Value::as_u64) {
+            .map_err(|error| format!("it is no {what}, or a part of one: {error}"))?;
+        match value.get(form.version_key()).and_then(Value::as_u64) {
             Some(VERSION) => {}
             Some(other) => {
                 return Err(format!("it has version {other}, this library reads {VERSION}"));
             }
-            None => return Err("it is no checkpoint of mongostream".to_owned()),
+            None => return Err(format!("it is no {what} of mongostream")),
         }
         let pipeline: Value = serde_json::from_str(&self.pipeline).unwrap_or_default();
+        let name = match form {
+            Form::Checkpoint(name) => Value::from(name),
+            Form::Position => Value::Null,
+        };
         for (key, ours) in [
-            ("name", Value::from(self.name.as_str())),
+            ("name", name),
             ("watch", Value::from(self.watch.as_str())),
             ("namespaces", self.namespaces.clone()),
             ("operations", self.operations.clone()),
@@ -144,14 +195,14 @@ mod tests {
     use super::*;
     use bson::doc;
 
-    fn identity(set: &[(&str, &str)], collection: Option<&str>) -> Identity {
+    fn identity(set: &[(&str, &str)], collection: Option<&str>) -> StreamIdentity {
         let mut options = Options::new();
         set.iter().for_each(|(name, value)| options.set(name, value).unwrap());
         let namespaces = (!options.namespaces.is_empty()).then(|| {
             crate::source::namespaces::Namespaces::new(Some("shop"), &options.namespaces).unwrap()
         });
         let scope = Scope::new(Some("shop"), collection, namespaces, &options);
-        Identity::new("copy", &scope, &options).unwrap()
+        StreamIdentity::new(&scope, &options).unwrap()
     }
 
     fn place() -> Saved {
@@ -160,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_names_what_it_belongs_to_and_nothing_that_is_not_set() {
-        let plain = identity(&[], Some("orders")).write(&place()).unwrap();
+        let plain = identity(&[], Some("orders")).write_checkpoint("copy", &place()).unwrap();
         assert_eq!(
             plain,
             r#"{"mongostream_checkpoint":1,"name":"copy","watch":"shop.orders","pipeline":[],"token":{"_data":"82"}}"#
@@ -171,7 +222,7 @@ mod tests {
             ("pipeline", r#"[{"$match":{"n":1}}]"#),
         ];
         assert_eq!(
-            identity(&narrowed, None).write(&place()).unwrap(),
+            identity(&narrowed, None).write_checkpoint("copy", &place()).unwrap(),
             r#"{"mongostream_checkpoint":1,"name":"copy","watch":"shop","namespaces":["shop.items"],"#.to_owned()
                 + r#""operations":["insert"],"pipeline":[{"$match":{"n":{"$numberInt":"1"}}}],"#
                 + r#""token":{"_data":"82"}}"#
@@ -181,8 +232,10 @@ mod tests {
     #[test]
     fn a_checkpoint_of_anything_else_is_refused() {
         let ours = [("namespaces", "items"), ("operations", "insert")];
-        let text = identity(&ours, None).write(&place()).unwrap();
-        let read = |set: &[(&str, &str)], text: &str| identity(set, None).read(text).map(drop);
+        let text = identity(&ours, None).write_checkpoint("copy", &place()).unwrap();
+        let read = |set: &[(&str, &str)], text: &str| {
+            identity(set, None).read_checkpoint("copy", text).map(drop)
+        };
         assert_eq!(read(&ours, &text), Ok(()));
         for (key, set) in [
             ("namespaces", [("namespaces", "orders"), ("operations", "insert")]),
@@ -207,5 +260,26 @@ mod tests {
             let error = read(&ours, &damaged).unwrap_err();
             assert!(error.contains(what), "{what}: {error}");
         }
+    }
+
+    #[test]
+    fn a_position_is_a_checkpoint_without_a_name_and_neither_is_taken_for_the_other() {
+        let ours = identity(&[("operations", "insert")], Some("orders"));
+        let place = Saved { snapshot: Some(SnapshotProgress::default()), ..place() };
+        let text = ours.write_position(&place).unwrap();
+        assert_eq!(
+            text,
+            r#"{"mongostream_position":1,"watch":"shop.orders","operations":["insert"],"pipeline":[],"#
+                .to_owned()
+                + r#""token":{"_data":"82"},"snapshot":{}}"#
+        );
+        assert!(ours.read_position(&text) == Ok(place.clone()));
+        let error = |read: Result<Saved, String>| read.map(drop).unwrap_err();
+        assert!(error(ours.read_checkpoint("copy", &text)).contains("no checkpoint of"));
+        let checkpoint = ours.write_checkpoint("copy", &place).unwrap();
+        assert!(error(ours.read_position(&checkpoint)).contains("no position of mongostream"));
+        let other = identity(&[("operations", "insert")], Some("items"));
+        assert!(error(other.read_position(&text)).contains("its watch is \"shop.orders\", not"));
+        assert!(error(ours.read_position("")).contains("no position, or a part of one"));
     }
 }

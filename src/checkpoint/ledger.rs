@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::checkpoint::acks::AckSequence;
+use crate::checkpoint::identity::{Saved, StreamIdentity};
 use crate::fork::Origin;
 use crate::json::Style;
 use crate::snapshot::progress::Tracker;
@@ -13,6 +14,7 @@ use crate::text::Text;
 pub(crate) struct Ledger {
     pub(crate) name: Text,
     pub(crate) style: Style,
+    pub(crate) stream: StreamIdentity,
     pub(crate) meter: Meter,
     acks: Mutex<AckSequence>,
     snapshot: Mutex<Tracker>,
@@ -20,11 +22,22 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(name: &str, style: Style) -> Self {
+    pub(crate) fn new(name: &str, style: Style, stream: StreamIdentity) -> Self {
         let name = Text::new(name.to_owned());
         let meter = Meter::new();
         let (acks, snapshot) = Default::default();
-        Self { name, style, meter, acks, snapshot, origin: Origin::here() }
+        Self { name, style, stream, meter, acks, snapshot, origin: Origin::here() }
+    }
+
+    /// Up to where everything is acked, `None` before the stream was open; and how many messages that are.
+    pub(crate) fn acked_place(&self) -> (Option<Saved>, u64) {
+        let acks = self.acks();
+        let acked = acks.acked();
+        let place = acks.position().map(|token| {
+            let snapshot = self.snapshot().acked(acked, acks.document()).cloned();
+            Saved { token, snapshot }
+        });
+        (place, acked)
     }
 
     /// To be locked after [`acks`](Self::acks), where both are.

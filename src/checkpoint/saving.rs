@@ -16,7 +16,7 @@ use crossbeam_channel::{
 };
 
 use crate::checkpoint::due::Due;
-use crate::checkpoint::identity::{Identity, Saved};
+use crate::checkpoint::identity::Saved;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::store_error::StoreError;
@@ -93,12 +93,12 @@ impl Checkpointer {
     /// Claims the name and starts the thread.
     pub(crate) fn start(
         store: Arc<dyn CheckpointStore>,
-        identity: Identity,
+        name: String,
         interval: Duration,
         ledger: &Arc<Ledger>,
     ) -> Result<Self> {
-        let what = format!("checkpoint {:?} in {}", identity.name, store.place());
-        let guard = guarded(|| store.claim(&identity.name)).map_err(|error| {
+        let what = format!("checkpoint {name:?} in {}", store.place());
+        let guard = guarded(|| store.claim(&name)).map_err(|error| {
             let kind = if error.is_in_use() { ErrorKind::InUse } else { ErrorKind::Checkpoint };
             failure_of(kind, format!("cannot use {what}: {error}"), error)
         })?;
@@ -113,7 +113,7 @@ impl Checkpointer {
         let (requests, received) = unbounded();
         let saver = Saver {
             store,
-            identity,
+            name,
             ledger: Arc::clone(ledger),
             shared: Arc::clone(&shared),
             clock: Clock::start(),
@@ -220,7 +220,7 @@ impl Checkpointer {
     /// Whether nothing is left to be saved of a worker that has ended.
     fn is_saved(&self, ledger: &Ledger) -> bool {
         // First: two locks are never held here.
-        let place = Saved::acked(ledger).0;
+        let place = ledger.acked_place().0;
         self.shared
             .idle_claim()
             .is_some_and(|claim| claim.guard.is_none() || claim.is_final && claim.saved == place)
@@ -239,7 +239,7 @@ impl Checkpointer {
 
     /// Gives the name free if nothing is left to be saved; otherwise the thread does when it has saved.
     pub(crate) fn release_if_saved(&self, ledger: &Ledger) {
-        let (place, acked) = Saved::acked(ledger);
+        let (place, acked) = ledger.acked_place();
         if let Some(mut claim) = self.shared.idle_claim()
             // A token that a request under way has left after the last save is worth none.
             && (claim.saved == place
@@ -287,7 +287,8 @@ fn line_of(told: &mut Option<String>, saved: &Result<()>) -> Option<(LogLevel, S
 /// The saving thread.
 struct Saver {
     store: Arc<dyn CheckpointStore>,
-    identity: Identity,
+    /// The name of the checkpoint.
+    name: String,
     ledger: Arc<Ledger>,
     shared: Arc<Shared>,
     clock: Clock,
@@ -320,12 +321,13 @@ impl Saver {
 
     fn load(&self) -> Result<Option<Saved>> {
         let what = &self.shared.what;
-        let text = guarded(|| self.store.load(&self.identity.name)).map_err(|error| {
+        let text = guarded(|| self.store.load(&self.name)).map_err(|error| {
             failure_of(ErrorKind::Checkpoint, format!("cannot load {what}: {error}"), error)
         })?;
-        let place = text.map(|text| self.identity.read(&text)).transpose();
+        let place =
+            text.map(|text| self.ledger.stream.read_checkpoint(&self.name, &text)).transpose();
         let place = place.map_err(|reason| {
-            if let Err(error) = guarded(|| self.store.give_back(&self.identity.name)) {
+            if let Err(error) = guarded(|| self.store.give_back(&self.name)) {
                 let name = self.ledger.name.as_str();
                 log::line!(LogLevel::Warn, name, "cannot give {what} back: {error}");
             }
@@ -379,7 +381,7 @@ impl Saver {
 
     /// Saves if the position has moved since the last save, or `anyway`.
     fn save_if(&mut self, anyway: impl FnOnce(&Claim) -> bool) -> Result<()> {
-        let (place, acked) = Saved::acked(&self.ledger);
+        let (place, acked) = self.ledger.acked_place();
         let mut claim = self.shared.claim();
         // The name may be another worker's by now.
         if claim.guard.is_none() {
@@ -388,9 +390,9 @@ impl Saver {
         // Before the stream was open there is nothing to save, and nothing may be overwritten.
         let Some(place) = place else { return Ok(()) };
         let meter = &self.ledger.meter;
-        let (name, what) = (&self.identity.name, &self.shared.what);
+        let (name, what) = (&self.name, &self.shared.what);
         if claim.saved.as_ref() != Some(&place) || anyway(&claim) {
-            let text = self.identity.write(&place);
+            let text = self.ledger.stream.write_checkpoint(name, &place);
             let saved = text.and_then(|text| guarded(|| self.store.save(name, &text)));
             saved.map_err(|error| {
                 let text = format!("cannot save {what}: {error}");

@@ -141,3 +141,21 @@ pub(crate) fn parse_token(value: &str) -> Result<Document, String> {
     }
     Ok(token)
 }
+
+/// The first key of a position, with its version.
+pub(crate) const POSITION_KEY: &str = "mongostream_position";
+
+/// `None` for an empty text. What it says is read when the stream is known.
+pub(crate) fn parse_position(value: &str) -> Result<Option<String>, String> {
+    if value.trim().is_empty() {
+        return Ok(None);
+    }
+    let position: serde_json::Value =
+        serde_json::from_str(value).map_err(|error| error.to_string())?;
+    if position.get(POSITION_KEY).is_none() {
+        let is_token = position.get("_data").is_some();
+        let advice = if is_token { "; a resume token belongs to start_after" } else { "" };
+        return Err(format!("it is no position of a message{advice}"));
+    }
+    Ok(Some(value.to_owned()))
+}

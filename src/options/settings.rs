@@ -14,6 +14,8 @@ use crate::options::values::{
     FullDocument, FullDocumentBeforeChange, OnHistoryLost, OnInvalidate, OnOversized, Snapshot,
 };
 
+const START_AT_POSITION: &str = "start_at_position";
+
 /// A worker's settings, by name or typed.
 ///
 /// May be used for any number of workers; each copies what it needs.
@@ -23,6 +25,7 @@ pub struct Options {
     pub(crate) start_at_time: Option<(u32, u32)>,
     pub(crate) resume_after: Option<Document>,
     pub(crate) start_after: Option<Document>,
+    pub(crate) start_at_position: Option<String>,
     /// As they were given, at least one where it is not empty.
     pub(crate) namespaces: Vec<String>,
     /// Those to deliver; all where it is empty.
@@ -55,6 +58,7 @@ impl Default for Options {
             start_at_time: None,
             resume_after: None,
             start_after: None,
+            start_at_position: None,
             namespaces: Vec::new(),
             operations: BTreeSet::new(),
             pipeline: Vec::new(),
@@ -92,6 +96,7 @@ impl Options {
             ("start_at_time", self.start_at_time.is_some()),
             ("resume_after", self.resume_after.is_some()),
             ("start_after", self.start_after.is_some()),
+            (START_AT_POSITION, self.start_at_position.is_some()),
         ];
         let mut set = starts.iter().filter(|(_, set)| *set);
         if let (Some((first, _)), Some((second, _))) = (set.next(), set.next()) {
@@ -99,7 +104,9 @@ impl Options {
                 "options {first} and {second} exclude each other: a stream has one start"
             )));
         }
-        if let Some((start, _)) = starts.iter().find(|(_, set)| *set)
+        // A position may be in the middle of a snapshot.
+        if let Some((start, _)) =
+            starts.iter().find(|(name, set)| *set && *name != START_AT_POSITION)
             && self.snapshot != Snapshot::Never
         {
             return Err(Error::argument(format!(
@@ -174,10 +181,14 @@ impl Options {
         self.start_field_and_option().map(|(_, field)| field)
     }
 
+    /// The name of the start option that is set.
+    pub(crate) fn start_option(&self) -> Option<&'static str> {
+        let position = self.start_at_position.as_ref().map(|_| START_AT_POSITION);
+        position.or_else(|| self.start_field_and_option().map(|(option, _)| option))
+    }
+
     /// The start option that is set, by its name, and the field of `$changeStream` that it asks for.
-    pub(crate) fn start_field_and_option(
-        &self,
-    ) -> Option<(&'static str, (&'static str, bson::Bson))> {
+    fn start_field_and_option(&self) -> Option<(&'static str, (&'static str, bson::Bson))> {
         if let Some((time, increment)) = self.start_at_time {
             let time = bson::Timestamp { time, increment };
             return Some(("start_at_time", ("startAtOperationTime", time.into())));

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::json::{self, ExtendedJson, Format};
 use crate::options::parse::{
-    BOOLEAN, check_list, check_operations, not_empty, one_of, parse_list, parse_number, parse_time,
-    parse_token,
+    BOOLEAN, check_list, check_operations, not_empty, one_of, parse_list, parse_number,
+    parse_position, parse_time, parse_token,
 };
 use crate::options::pipeline;
 use crate::options::settings::Options;
@@ -98,8 +98,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         kind: OptionKind::Text,
         values: "unix seconds, or seconds:increment",
         default: "",
-        text: "Begin with the first change at or after this cluster time. Excludes resume_after and \
-               start_after.",
+        text: "Begin with the first change at or after this cluster time. Excludes the other start options.",
         set: |options, value| {
             options.start_at_time = Some(parse_time(value)?);
             Ok(())
@@ -111,7 +110,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         values: "resume token (JSON)",
         default: "",
         text: "Begin after the event with this token; the server refuses the token of an \
-               invalidate. Excludes start_at_time and start_after.",
+               invalidate. Excludes the other start options.",
         set: |options, value| {
             options.resume_after = Some(parse_token(value)?);
             Ok(())
@@ -122,10 +121,23 @@ pub static OPTIONS: &[OptionInfo] = &[
         kind: OptionKind::Json,
         values: "resume token (JSON)",
         default: "",
-        text: "As resume_after, and takes the token of an invalidate too. Excludes start_at_time \
-               and resume_after.",
+        text: "As resume_after, and takes the token of an invalidate too. Excludes the other start options.",
         set: |options, value| {
             options.start_after = Some(parse_token(value)?);
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "start_at_position",
+        kind: OptionKind::Json,
+        values: "position of a message (JSON), or an empty text",
+        default: "",
+        text: "Continue after the message with this position, which your program has stored with what it made of \
+               the message; an unfinished snapshot is finished first. An empty text is as if it were not set. \
+               It may stand next to snapshot, which then begins where there is no position. Excludes the other \
+               start options.",
+        set: |options, value| {
+            options.start_at_position = parse_position(value)?;
             Ok(())
         },
     },
@@ -439,8 +451,13 @@ impl Options {
     }
 
     pub(crate) fn set_start(&mut self, start: &Start) -> Result<()> {
-        let mut changed =
-            Self { start_at_time: None, resume_after: None, start_after: None, ..self.clone() };
+        let mut changed = Self {
+            start_at_time: None,
+            resume_after: None,
+            start_after: None,
+            start_at_position: None,
+            ..self.clone()
+        };
         match start {
             Start::Now => {}
             Start::Time { seconds, increment } => {
@@ -448,6 +465,7 @@ impl Options {
             }
             Start::ResumeAfter(token) => changed.set("resume_after", token)?,
             Start::StartAfter(token) => changed.set("start_after", token)?,
+            Start::Position(text) => changed.set("start_at_position", text)?,
         }
         *self = changed;
         Ok(())
@@ -482,6 +500,10 @@ mod tests {
             ("resume_after", "{"),
             ("resume_after", "[]"),
             ("start_after", "{}"),
+            ("start_at_position", "{"),
+            ("start_at_position", "{}"),
+            ("start_at_position", r#"{"_data":"82"}"#),
+            ("start_at_position", r#"{"mongostream_checkpoint":1}"#),
             ("namespaces", ""),
             ("namespaces", " "),
             ("namespaces", "shop.orders,,shop.items"),
@@ -572,6 +594,23 @@ mod tests {
             options.set("operations", &format!("insert,{unknown}")).unwrap();
             assert_eq!(options.unknown_operations().collect::<Vec<_>>(), [unknown]);
         }
+    }
+
+    #[test]
+    fn a_position_stands_next_to_a_snapshot_and_an_empty_one_is_none() {
+        let mut options = Options::new();
+        options.set("snapshot", "initial").unwrap();
+        options.set("start_at_position", r#"{"mongostream_position":1}"#).unwrap();
+        options.check().unwrap();
+        assert_eq!(options.start_option(), Some("start_at_position"));
+        options.set("start_at_time", "1").unwrap();
+        assert!(options.check().is_err());
+        options.set("start_at_position", " ").unwrap();
+        assert_eq!(options.start_option(), Some("start_at_time"));
+        options.set_start(&Start::Position(r#"{"mongostream_position":1}"#.to_owned())).unwrap();
+        assert_eq!(options.start_option(), Some("start_at_position"));
+        options.set_start(&Start::Now).unwrap();
+        assert_eq!(options.start_option(), None);
     }
 
     #[test]

@@ -22,6 +22,13 @@ pub enum Start {
     ResumeAfter(String),
     /// As `ResumeAfter`, and takes the token of an `invalidate` too (`startAfter`).
     StartAfter(String),
+    /// After the message with this position, as [`Message::position`] gives it: also in the middle of a snapshot, which
+    /// is then finished first. An empty text is the same as no start: what you have before you have stored one. With
+    /// [`Watch::snapshot`] a program can say both each time: the snapshot comes where there is no position.
+    ///
+    /// [`Message::position`]: crate::Message::position
+    /// [`Watch::snapshot`]: crate::Watch::snapshot
+    Position(String),
 }
 
 impl Start {

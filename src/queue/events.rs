@@ -10,12 +10,14 @@ use std::sync::Arc;
 use bson::RawDocumentBuf;
 
 use crate::checkpoint::acks::Places;
+use crate::checkpoint::identity::Saved;
 use crate::checkpoint::ledger::Ledger;
 use crate::error::Result;
 use crate::json;
 use crate::json::Texts;
 use crate::raw::document_key::document_key;
 use crate::raw::event;
+use crate::snapshot::progress::SnapshotPlace;
 use crate::source::reply::Reply;
 use crate::stats::Meter;
 
@@ -26,6 +28,8 @@ pub(crate) struct Events {
     spans: Vec<Range<u32>>,
     /// The sequence number of the first event, see [`AckSequence`].
     first: u64,
+    /// `None` after a snapshot, and without one.
+    snapshot: Option<Arc<SnapshotPlace>>,
 }
 
 enum EventMemory {
@@ -41,7 +45,8 @@ impl Events {
     /// The events of a reply, as one piece, however large it is.
     pub(crate) fn shared(ledger: &Arc<Ledger>, reply: Reply, first: u64) -> Arc<Events> {
         let (ledger, spans) = (Arc::clone(ledger), reply.spans().to_vec());
-        Arc::new(Events { ledger, memory: EventMemory::Shared(Arc::new(reply)), spans, first })
+        let memory = EventMemory::Shared(Arc::new(reply));
+        Arc::new(Events { ledger, memory, spans, first, snapshot: None })
     }
 
     /// The events of a reply, as one piece or as several, made one after the other.
@@ -67,18 +72,28 @@ impl Events {
                 let spans = rest[..count].iter().map(|s| s.start - start..s.end - start).collect();
                 (EventMemory::Copied(bytes.to_vec()), spans)
             };
-            let events =
-                Events { ledger: Arc::clone(&ledger), memory, spans, first: first + at as u64 };
+            let events = Events {
+                ledger: Arc::clone(&ledger),
+                memory,
+                spans,
+                first: first + at as u64,
+                snapshot: None,
+            };
             at += events.len();
             Some(Arc::new(events))
         })
     }
 
     /// An event that the library has made itself.
-    pub(crate) fn own(ledger: &Arc<Ledger>, event: RawDocumentBuf, number: u64) -> Arc<Events> {
+    pub(crate) fn own(
+        ledger: &Arc<Ledger>,
+        event: RawDocumentBuf,
+        number: u64,
+        snapshot: Option<Arc<SnapshotPlace>>,
+    ) -> Arc<Events> {
         let bytes = event.into_bytes();
         let span = 0..bytes.len() as u32;
-        Self::copied(ledger, bytes, vec![span], number)
+        Self::copied(ledger, bytes, vec![span], number, snapshot)
     }
 
     fn copied(
@@ -86,9 +101,10 @@ impl Events {
         bytes: Vec<u8>,
         spans: Vec<Range<u32>>,
         first: u64,
+        snapshot: Option<Arc<SnapshotPlace>>,
     ) -> Arc<Events> {
         let (ledger, memory) = (Arc::clone(ledger), EventMemory::Copied(bytes));
-        Arc::new(Events { ledger, memory, spans, first })
+        Arc::new(Events { ledger, memory, spans, first, snapshot })
     }
 
     /// The documents of a reply, each as the event that `wrap` makes of it, in groups of about a
@@ -97,9 +113,10 @@ impl Events {
         ledger: &Arc<Ledger>,
         reply: Reply,
         mut first: u64,
+        place: SnapshotPlace,
         wrap: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), bson::error::Error>,
     ) -> impl Iterator<Item = Result<Arc<Events>, bson::error::Error>> {
-        let ledger = Arc::clone(ledger);
+        let (ledger, place) = (Arc::clone(ledger), Arc::new(place));
         let mut at = 0;
         std::iter::from_fn(move || {
             let rest = reply.spans().get(at..).filter(|rest| !rest.is_empty())?;
@@ -118,7 +135,7 @@ impl Events {
             let (number, count) = (first, spans.len());
             first += count as u64;
             at += count;
-            Some(Ok(Self::copied(&ledger, bytes, spans, number)))
+            Some(Ok(Self::copied(&ledger, bytes, spans, number, Some(Arc::clone(&place)))))
         })
     }
 
@@ -130,12 +147,16 @@ impl Events {
             spans.push(at..at + document.len() as u32);
             at += document.len() as u32;
         }
-        Self::copied(ledger, documents.concat(), spans, first)
+        Self::copied(ledger, documents.concat(), spans, first, None)
     }
 
     #[cfg(test)]
     pub(crate) fn for_test(first: u64, documents: &[Vec<u8>]) -> Arc<Events> {
-        let ledger = Arc::new(Ledger::new("test", crate::options::Options::new().style()));
+        let ledger = Arc::new(Ledger::new(
+            "test",
+            crate::options::Options::new().style(),
+            crate::checkpoint::identity::StreamIdentity::default(),
+        ));
         Self::of_bytes(&ledger, first, documents)
     }
 
@@ -171,6 +192,14 @@ impl Events {
     pub(crate) fn place(&self, index: usize) -> Option<&[u8]> {
         let event = self.bson(index);
         event::resume_token(event).or_else(|| document_key(event))
+    }
+
+    /// The place after one event, as text. `None` if it has none.
+    pub(crate) fn position(&self, index: usize) -> Option<String> {
+        let event = self.bson(index);
+        let (token, key) = (event::resume_token(event), document_key(event));
+        let place = Saved::after(self.snapshot.as_deref(), token, key)?;
+        self.ledger.stream.write_position(&place).ok()
     }
 
     pub(crate) fn write_json(&self, index: usize, out: &mut String) {
@@ -224,11 +253,13 @@ mod tests {
     use bson::doc;
 
     use super::*;
+    use crate::checkpoint::identity::StreamIdentity;
     use crate::options::Options;
     use crate::raw::token::Token;
+    use crate::snapshot::progress::SnapshotProgress;
 
     fn ledger() -> Arc<Ledger> {
-        Arc::new(Ledger::new("test", Options::new().style()))
+        Arc::new(Ledger::new("test", Options::new().style(), StreamIdentity::default()))
     }
 
     /// Events of these sizes, each with a token that has its index.
@@ -297,6 +328,46 @@ mod tests {
         assert_eq!(ledger.acks().position().map(index_of), Some(6));
     }
 
+    /// Of documents in the range with this number.
+    fn place(range: usize) -> SnapshotPlace {
+        let token = Token::from(doc! { "_data": "82" }.to_vec().unwrap());
+        SnapshotPlace::of_documents(token, SnapshotProgress::default(), range)
+    }
+
+    #[test]
+    fn a_position_is_a_token_or_what_is_left_of_a_snapshot() {
+        let ledger = ledger();
+        let position = |events: &Events, index: usize| {
+            let text = events.position(index)?;
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            Some((value["token"].to_string(), value.get("snapshot").map(ToString::to_string)))
+        };
+        let [event, nothing, document] = [
+            doc! { "_id": { "_data": "83" }, "operationType": "insert" },
+            doc! { "operationType": "insert" },
+            doc! { "operationType": "snapshot", "documentKey": { "_id": 7 }, "fullDocument": {} },
+        ]
+        .map(|event| event.to_vec().unwrap());
+        let stream = Events::of_bytes(&ledger, 0, &[event.clone(), nothing]);
+        assert_eq!(position(&stream, 0), Some((r#"{"_data":"83"}"#.to_owned(), None)));
+        assert_eq!(position(&stream, 1), None);
+        let found = Reply::for_test(&[document]);
+        let as_it_is = |document: &[u8], out: &mut Vec<u8>| {
+            out.extend_from_slice(document);
+            Ok(())
+        };
+        let mut read = Events::of_documents(&ledger, found, 0, place(0), as_it_is);
+        let (token, left) = position(&read.next().unwrap().unwrap(), 0).unwrap();
+        assert_eq!(token, r#"{"_data":"82"}"#, "the stream's place, not the document's");
+        assert_eq!(left.as_deref(), Some("{}"));
+        let gap = RawDocumentBuf::from_bytes(event).unwrap();
+        let beginning =
+            SnapshotPlace::beginning(Token::from(doc! { "_data": "84" }.to_vec().unwrap()));
+        let gap = Events::own(&ledger, gap, 0, Some(Arc::new(beginning)));
+        let all = Some((r#"{"_data":"84"}"#.to_owned(), Some("{}".to_owned())));
+        assert_eq!(position(&gap, 0), all, "everything is left to read");
+    }
+
     #[test]
     fn documents_are_wrapped_in_groups_with_numbers_of_their_own() {
         let ledger = ledger();
@@ -306,15 +377,18 @@ mod tests {
             Ok(())
         };
         let reply = Reply::for_test(&documents);
-        let groups =
-            Events::of_documents(&ledger, reply, 5, wrap).collect::<Result<Vec<_>, _>>().unwrap();
+        let groups = Events::of_documents(&ledger, reply, 5, place(0), wrap)
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap();
         let shown: Vec<_> = groups.iter().map(|group| (group.first, group.len())).collect();
         assert_eq!(shown, [(5, 2), (7, 1), (8, 3)]);
         let all = groups.iter().flat_map(|group| (0..group.len()).map(|index| group.bson(index)));
         assert!(all.eq(documents.iter().map(Vec::as_slice)));
         let damaged = |_: &[u8], _: &mut Vec<u8>| bson::RawDocument::from_bytes(&[0]).map(drop);
         let reply = Reply::for_test(&documents);
-        assert!(Events::of_documents(&ledger, reply, 5, damaged).next().unwrap().is_err());
+        assert!(
+            Events::of_documents(&ledger, reply, 5, place(0), damaged).next().unwrap().is_err()
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bson::{Document, RawDocument, Timestamp};
 use serde::de::DeserializeOwned;
 
+use crate::checkpoint::identity::StreamIdentity;
 use crate::checkpoint::ledger::Ledger;
 use crate::json;
 use crate::json::Style;
@@ -60,6 +61,7 @@ struct Others {
     document_id: OnceLock<Text>,
     updated_paths: OnceLock<Text>,
     resume_token: OnceLock<Option<Text>>,
+    position: OnceLock<Option<Text>>,
 }
 
 /// The messages of a piece.
@@ -110,7 +112,7 @@ impl Message {
     /// The document cannot be BSON: a key has a NUL inside.
     pub fn for_tests(worker: &str, event: &Document) -> Result<Self, bson::error::Error> {
         let event = event.to_vec()?;
-        let ledger = Arc::new(Ledger::new(worker, Style::default()));
+        let ledger = Arc::new(Ledger::new(worker, Style::default(), StreamIdentity::default()));
         let first = ledger.acks().read(1);
         let events = Events::of_bytes(&ledger, first, &[event]);
         Ok(Self::of_piece(Piece { events, range: 0..1 }))
@@ -287,6 +289,33 @@ impl Message {
             .get_or_init(|| {
                 let (events, index) = self.event();
                 events.token(index).map(|token| Text::new(json::of_token(token)))
+            })
+            .as_ref()
+    }
+
+    /// The place after this message, as an opaque text: everything that the worker delivered up to and including this
+    /// message is done. Store it in the same transaction as what you make of the message, and start again with
+    /// [`Start::Position`](crate::Start::Position): then each message takes effect exactly once. Acks
+    /// and a checkpoint are not needed for that.
+    ///
+    /// Documents of a snapshot have a position too, which says what of the snapshot is left to read. For a collection of
+    /// many millions of documents such a text has up to some 20 KiB; in the stream it is about as long as the resume
+    /// token. It belongs to a stream of the same database, collection, `namespaces`, `operations` and `pipeline`.
+    ///
+    /// Handle messages in the order in which you received them: a position says nothing of single messages before it.
+    ///
+    /// `None` for an event without a resume token, which only a `pipeline` that removes `_id` can make, and for a
+    /// document without an `_id`.
+    pub fn position(&self) -> Option<&str> {
+        self.position_text().map(Text::as_str)
+    }
+
+    pub(crate) fn position_text(&self) -> Option<&Text> {
+        self.others()
+            .position
+            .get_or_init(|| {
+                let (events, index) = self.event();
+                events.position(index).map(Text::new)
             })
             .as_ref()
     }

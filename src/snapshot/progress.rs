@@ -12,6 +12,7 @@ use bson::{Bson, Document, RawDocument, doc};
 use crate::error::Result;
 use crate::raw::id::is_same_id;
 use crate::raw::namespace::Namespace;
+use crate::raw::token::Token;
 
 /// Ids from `from` to below `to`; without them from the first, to the last.
 #[derive(Clone, Debug)]
@@ -49,6 +50,35 @@ pub(crate) struct Unread {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SnapshotProgress {
     pub(crate) current: Option<Unread>,
+}
+
+/// Where in a snapshot some messages stand: what its stream continues after, and how far it was before them.
+pub(crate) struct SnapshotPlace {
+    pub(crate) token: Token,
+    before: SnapshotProgress,
+    /// The range to which they belong; `None` for a message before all documents.
+    range: Option<usize>,
+}
+
+impl SnapshotPlace {
+    /// Of a message before all documents.
+    pub(crate) fn beginning(token: Token) -> Self {
+        Self { token, before: SnapshotProgress::default(), range: None }
+    }
+
+    /// Of documents of one range.
+    pub(crate) fn of_documents(token: Token, before: SnapshotProgress, range: usize) -> Self {
+        Self { token, before, range: Some(range) }
+    }
+
+    /// What is left to read after the document with this key. `None` if it has no id: nobody could go on after it.
+    pub(crate) fn after(&self, key: Option<&[u8]>) -> Option<SnapshotProgress> {
+        let mut progress = Some(self.before.clone());
+        if let Some(range) = self.range {
+            Mark::Read { range, documents: 1, last: id_of(key?)? }.apply(&mut progress);
+        }
+        progress
+    }
 }
 
 /// A step of a snapshot.
@@ -263,6 +293,21 @@ mod tests {
         // A key is missing: the one before it is as good as it gets.
         assert_eq!(from(tracker.acked(19, (15, &key(115)))), [Some(10.into()), Some(115.into())]);
         assert!(tracker.acked(20, (15, &key(115))).is_none());
+    }
+
+    #[test]
+    fn after_a_document_its_range_goes_on_and_the_others_stay() {
+        let before = SnapshotProgress { current: Some(current(2)) };
+        let token = || Token::from(&[5, 0, 0, 0, 0][..]);
+        let place = SnapshotPlace::of_documents(token(), before.clone(), 1);
+        let mut after = before;
+        let range = &mut after.current.as_mut().unwrap().ranges[1];
+        (range.from, range.is_begun) = (Some(7.into()), true);
+        assert_eq!(place.after(Some(&key(7))), Some(after));
+        assert_eq!(place.after(None), None);
+        assert_eq!(place.after(Some(&doc! { "n": 7 }.to_vec().unwrap())), None);
+        let beginning = SnapshotPlace::beginning(token());
+        assert_eq!(beginning.after(None), Some(SnapshotProgress::default()));
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Pending {
     fn add(&mut self, place: FragmentPlace, fragment: &[u8]) -> Result<(), String> {
         if place.fragment != self.come + 1 || place.of != self.of {
             return Err(format!(
-                "the server sent fragment {} of {} of an event behind fragment {} of {}",
+                "the server sent fragment {} of {} of an event after fragment {} of {}",
                 place.fragment, place.of, self.come, self.of
             ));
         }

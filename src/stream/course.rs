@@ -69,8 +69,10 @@ pub(crate) struct Course {
     invalidate: Option<Token>,
     stage: Stage,
     doing: Doing,
-    /// There was a checkpoint.
+    /// The stream goes on from a place of an earlier run.
     ran_before: bool,
+    /// That place is the saved checkpoint.
+    is_saved: bool,
     /// The stream has been open.
     is_ready: bool,
     /// A snapshot is not finished.
@@ -108,6 +110,7 @@ impl Course {
             stage: Stage::Stream,
             doing: Doing::Nothing,
             ran_before: false,
+            is_saved: false,
             is_ready: false,
             has_snapshot: false,
             lost: None,
@@ -133,15 +136,23 @@ impl Course {
         self.wire_version
     }
 
-    /// Whether there was a checkpoint.
+    /// Whether the stream goes on from a place of an earlier run.
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn ran_before(&self) -> bool {
         self.ran_before
     }
 
-    /// The first step, once it is known what the checkpoint says.
-    pub(crate) fn begin(&mut self, saved: Option<&Saved>, now: Now) -> Step {
+    /// Whether that place is the saved checkpoint.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.is_saved
+    }
+
+    /// The first step, once it is known where an earlier run came to: by its checkpoint, which `is_saved`, or by a
+    /// position that the consumer has kept.
+    pub(crate) fn begin(&mut self, place: Option<&Saved>, is_saved: bool, now: Now) -> Step {
         self.store_failed = None;
-        match saved {
+        self.is_saved = is_saved;
+        match place {
             Some(saved) => {
                 self.ran_before = true;
                 self.has_snapshot = saved.snapshot.is_some();
@@ -173,7 +184,7 @@ impl Course {
     pub(crate) fn accepted(&self) -> Accepted {
         let is_new = match self.doing {
             Doing::BeginningSnapshot => true,
-            _ => !self.ran_before,
+            _ => !self.is_saved,
         };
         Accepted {
             saves_first: is_new && !self.is_ready,

@@ -1,5 +1,7 @@
 //! Short cursors beside the main one: for a token, for a hidden `invalidate`, for an event that is too large.
 
+use std::sync::Arc;
+
 use bson::{Document, RawDocumentBuf};
 
 use crate::log::{self, LogLevel};
@@ -7,6 +9,7 @@ use crate::options::pipeline;
 use crate::queue::events::Events;
 use crate::raw::event;
 use crate::raw::token::Token;
+use crate::snapshot::progress::SnapshotPlace;
 use crate::source::cursor::{Cursor, Next};
 use crate::source::failure;
 use crate::source::fault::Fault;
@@ -155,7 +158,7 @@ impl Stream {
         );
         let notice = notices::oversized(outline);
         let number = self.ledger.acks().read(1);
-        match self.hand_over_notice(notice, number) {
+        match self.hand_over_notice(notice, number, None) {
             Ok(()) => Happened::Done,
             Err(happened) => happened,
         }
@@ -166,9 +169,10 @@ impl Stream {
         &self,
         notice: Result<RawDocumentBuf, bson::error::Error>,
         number: u64,
+        snapshot: Option<SnapshotPlace>,
     ) -> Result<(), Happened> {
         let notice = notice.map_err(|error| Happened::Broken(self.bug(&error.to_string())))?;
-        let events = Events::own(&self.ledger, notice, number);
+        let events = Events::own(&self.ledger, notice, number, snapshot.map(Arc::new));
         self.queue.push(&events, &self.control.stop).map_err(|_| Happened::Stopped)
     }
 }

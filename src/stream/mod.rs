@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bson::RawDocument;
 
+use crate::checkpoint::identity::Saved;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::saving::Checkpointer;
 use crate::clock::Clock;
@@ -27,6 +28,7 @@ use crate::options::{Options, Snapshot};
 use crate::queue::bounded::Queue;
 use crate::queue::events::Events;
 use crate::raw::token::Token;
+use crate::snapshot::progress::SnapshotPlace;
 use crate::source::client::Deployment;
 use crate::source::cursor::{Cursor, Next};
 use crate::source::failure;
@@ -48,6 +50,8 @@ pub(crate) struct Stream {
     pub(crate) control: Arc<Control>,
     pub(crate) checkpointer: Option<Checkpointer>,
     pub(crate) clock: Clock,
+    /// The place that the option `start_at_position` names.
+    pub(crate) starts_at: Option<Saved>,
     /// What the start has to say. Only this thread logs: the host may hold what its logger waits for.
     pub(crate) remarks: Vec<(LogLevel, String)>,
 }
@@ -127,16 +131,21 @@ impl Stream {
             if saved.is_none() {
                 self.tell_of_an_empty_store(checkpointer.what(), course.position());
             }
+            if saved.is_some()
+                && let Some(option) = self.options.start_option()
+            {
+                let name = self.name();
+                log::line!(
+                    LogLevel::Info,
+                    name,
+                    "the saved checkpoint overrides the option {option}"
+                );
+            }
         }
-        match &saved {
+        let is_saved = saved.is_some();
+        let from = saved.as_ref().or(self.starts_at.as_ref());
+        match from {
             Some(saved) => {
-                if let Some((option, _)) = self.options.start_field_and_option() {
-                    log::line!(
-                        LogLevel::Info,
-                        self.name(),
-                        "the saved checkpoint overrides the option {option}"
-                    );
-                }
                 self.ledger.acks().place(Token::clone(&saved.token));
                 if let Some(progress) = saved.snapshot.clone() {
                     self.ledger.snapshot().resume(progress);
@@ -147,7 +156,7 @@ impl Stream {
             }
             None => {}
         }
-        Ok(Some(course.begin(saved.as_ref(), self.clock.now())))
+        Ok(Some(course.begin(from, is_saved, self.clock.now())))
     }
 
     /// Asks the store of the checkpoint again for as long as the course thinks it worth it: what the store and the
@@ -292,7 +301,7 @@ impl Stream {
                     );
                 }
                 if let Some(lost) = accepted.lost {
-                    self.tell_of_loss(lost, &reply, first - 1)?;
+                    self.tell_of_loss(lost, &reply, first - 1, None)?;
                 }
             }
             for events in Events::of_reply(&self.ledger, reply, first) {
@@ -322,28 +331,36 @@ impl Stream {
     }
 
     /// Hands over the message that says what the stream has left out, before the events of its reply.
-    fn tell_of_loss(&self, lost: Lost, opening: &Reply, number: u64) -> Result<(), Happened> {
+    fn tell_of_loss(
+        &self,
+        lost: Lost,
+        opening: &Reply,
+        number: u64,
+        snapshot: Option<SnapshotPlace>,
+    ) -> Result<(), Happened> {
         let token = opening.token().and_then(|token| RawDocument::from_bytes(token).ok());
         let to = opening.token().cloned().and_then(|token| Position::After(token).time());
-        self.hand_over_notice(notices::gap(&self.scope, lost.from, to, token), number)
+        self.hand_over_notice(notices::gap(&self.scope, lost.from, to, token), number, snapshot)
     }
 
     /// Every later change will be delivered.
     fn is_open(&self, course: &mut Course) -> Result<(), Happened> {
-        if let Some(checkpointer) = &self.checkpointer
-            && course.accepted().saves_first
-        {
-            self.patiently(course, || checkpointer.save(&self.control.stop))
-                .map_err(Happened::Broken)?;
-            // Stopped while saving: it may not be durable, so the worker is not ready.
-            if self.control.stop.is_open() {
-                return Ok(());
-            }
+        if course.accepted().saves_first && !self.save_first(course)? {
+            return Ok(());
         }
         self.is_streaming();
         course.is_open();
         self.control.ready.open();
         Ok(())
+    }
+
+    /// Saves the place where the stream begins. False if the worker was stopped meanwhile: it may not be durable then.
+    fn save_first(&self, course: &mut Course) -> Result<bool, Happened> {
+        if let Some(checkpointer) = &self.checkpointer {
+            self.patiently(course, || checkpointer.save(&self.control.stop))
+                .map_err(Happened::Broken)?;
+        }
+        Ok(!self.control.stop.is_open())
     }
 
     fn is_streaming(&self) {

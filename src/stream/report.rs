@@ -37,12 +37,12 @@ impl Stream {
 
     /// Where the place came from, and which option goes on all the same.
     fn advice_on_lost_history(&self, course: &Course) -> String {
-        let start = self.options.start_field_and_option();
-        let from = match (&self.checkpointer, course.ran_before(), start) {
+        let start = self.options.start_option();
+        let from = match (&self.checkpointer, course.is_saved(), start) {
             (Some(checkpointer), true, _) => {
                 format!("; that is the place in {}, which stays as it is", checkpointer.what())
             }
-            (_, _, Some((option, _))) if !self.control.ready.is_open() => {
+            (_, _, Some(option)) if !self.control.ready.is_open() => {
                 format!("; that is the place of the option {option}")
             }
             _ => String::new(),
@@ -89,7 +89,13 @@ impl Stream {
     /// was found.
     pub(super) fn tell_of_an_empty_store(&self, what: &str, start: &Position) {
         let name = self.name();
-        if self.options.snapshot != Snapshot::Never {
+        if self.starts_at.is_some() {
+            log::line!(
+                LogLevel::Info,
+                name,
+                "there is no {what} yet: beginning at start_at_position"
+            );
+        } else if self.options.snapshot != Snapshot::Never {
             log::line!(LogLevel::Info, name, "there is no {what} yet: beginning with a snapshot");
         } else if *start == Position::Start(None) {
             log::line!(

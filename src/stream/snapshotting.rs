@@ -7,7 +7,8 @@ use bson::Timestamp;
 
 use crate::log::{self, LogLevel};
 use crate::queue::events::Events;
-use crate::snapshot::progress::Mark;
+use crate::raw::token::Token;
+use crate::snapshot::progress::{Mark, SnapshotPlace};
 use crate::snapshot::reader::{Reading, SnapshotItem};
 use crate::source::cursor::{Cursor, Next};
 use crate::source::position::Position;
@@ -49,7 +50,10 @@ impl Stream {
             return happened;
         }
         if let Some(lost) = lost
-            && let Err(happened) = self.tell_of_loss(lost, &reply, first - 1)
+            && let Err(happened) = {
+                let place = SnapshotPlace::beginning(Token::clone(&token));
+                self.tell_of_loss(lost, &reply, first - 1, Some(place))
+            }
         {
             return happened;
         }
@@ -86,9 +90,19 @@ impl Stream {
         if is_rest {
             let namespace = self.scope.namespace();
             log::line!(LogLevel::Info, self.name(), "reading what is left to read in {namespace}");
+            if !course.is_saved() {
+                match self.save_first(course) {
+                    Ok(true) => {}
+                    Ok(false) => return Happened::Stopped,
+                    Err(happened) => return happened,
+                }
+            }
             self.is_streaming();
             self.control.ready.open();
         }
+        let Some(token) = course.position().token() else {
+            return Happened::Broken(self.bug("a snapshot without a place to go on after it"));
+        };
         let progress = ledger.snapshot().read().cloned().unwrap_or_default();
         let mut namespace = progress.current.as_ref().map(|current| current.namespace.clone());
         let reading = Reading::start(&self.deployment, self.scope.clone(), progress, at);
@@ -108,14 +122,16 @@ impl Stream {
                         return Happened::Broken(self.bug("documents of no collection"));
                     };
                     let (count, last) = (reply.spans().len(), reply.last_id());
+                    let before = ledger.snapshot().read().cloned().unwrap_or_default();
+                    let place = SnapshotPlace::of_documents(Token::clone(&token), before, range);
                     let number = {
                         let mut acks = ledger.acks();
                         let number = acks.read(count);
-                        let behind = number + count as u64;
+                        let after = number + count as u64;
                         if let Some(last) = last {
                             let mut snapshot = ledger.snapshot();
                             let documents = count as u64;
-                            snapshot.mark(behind, || Mark::Read {
+                            snapshot.mark(after, || Mark::Read {
                                 range,
                                 documents,
                                 last: last.clone(),
@@ -129,7 +145,7 @@ impl Stream {
                     let wrap = |document: &[u8], out: &mut Vec<u8>| {
                         notices::snapshot(namespace, document, out)
                     };
-                    for events in Events::of_documents(ledger, reply, number, wrap) {
+                    for events in Events::of_documents(ledger, reply, number, place, wrap) {
                         let events = match events {
                             Ok(events) => events,
                             Err(error) => {

@@ -93,6 +93,7 @@ exports.functions = [
   "bool ms_message_cluster_time(void *message, _Out_ uint32_t *seconds, _Out_ uint32_t *increment)",
   "void *ms_message_updated_paths(void *message, _Out_ size_t *length)",
   "const char *ms_message_resume_token(void *message)",
+  "const char *ms_message_position(void *message)",
   "const char *ms_message_worker(void *message)",
   "void *ms_message_clone(void *message)",
   "void ms_message_ack(void *message)",

@@ -10,20 +10,27 @@ export interface Options {
    */
   name?: string;
   /**
-   * Begin with the first change at or after this cluster time. Excludes resume_after and
-   * start_after. Values: unix seconds, or seconds:increment.
+   * Begin with the first change at or after this cluster time. Excludes the other start options.
+   * Values: unix seconds, or seconds:increment.
    */
   start_at_time?: string;
   /**
    * Begin after the event with this token; the server refuses the token of an invalidate. Excludes
-   * start_at_time and start_after. Values: resume token (JSON).
+   * the other start options. Values: resume token (JSON).
    */
   resume_after?: string | object;
   /**
-   * As resume_after, and takes the token of an invalidate too. Excludes start_at_time and
-   * resume_after. Values: resume token (JSON).
+   * As resume_after, and takes the token of an invalidate too. Excludes the other start options.
+   * Values: resume token (JSON).
    */
   start_after?: string | object;
+  /**
+   * Continue after the message with this position, which your program has stored with what it made
+   * of the message; an unfinished snapshot is finished first. An empty text is as if it were not
+   * set. It may stand next to snapshot, which then begins where there is no position. Excludes the
+   * other start options. Values: position of a message (JSON), or an empty text.
+   */
+  start_at_position?: string | object;
   /**
    * Many collections on one cursor: collection names where a database is given, else
    * database.collection, split at the first dot. * in the collection stands for any run of

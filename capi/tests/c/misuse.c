@@ -118,6 +118,7 @@ static void null_where_a_value_is_required(void)
     CHECK(!ms_message_cluster_time(NULL, &seconds, &increment));
     CHECK(seconds == 4711 && increment == 4711);
     CHECK(ms_message_clone(NULL) == NULL);
+    CHECK(ms_message_position(NULL) == NULL);
     CHECK(ms_message_updated_paths(NULL, NULL) == NULL);
     CHECK(ms_message_resume_token(NULL) == NULL);
     CHECK(ms_message_worker(NULL) == NULL);

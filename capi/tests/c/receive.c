@@ -207,6 +207,7 @@ static void clones(void)
     ms_message_ack(first);
     CHECK(token_is(worker, ms_message_resume_token(again)));
     CHECK_HAS(ms_worker_name(worker), ms_message_worker(first));
+    CHECK_HAS(ms_message_position(first), ms_message_resume_token(first));
     ms_message_free(first);
     ms_message_free(again);
     ms_worker_free(worker);
@@ -226,6 +227,7 @@ static void snapshot(void)
         CHECK_STATUS(ms_buffer_recv_message(buffer, LONG_MS, &message, NULL), MS_OK);
         CHECK(strcmp(ms_message_operation(message), "snapshot") == 0);
         CHECK(ms_message_resume_token(message) == NULL);
+        CHECK_HAS(ms_message_position(message), "\"snapshot\":{");
         CHECK(!ms_message_cluster_time(message, NULL, NULL));
         CHECK(ms_message_document_id(message)[0] != '\0');
         ms_message_free(message);

@@ -4,6 +4,7 @@ use bson::doc;
 
 use super::*;
 use crate::checkpoint::acks::tests::Tokens;
+use crate::checkpoint::identity::StreamIdentity;
 use crate::options::Options;
 use crate::raw::token::Token;
 use crate::source::scope::Scope;
@@ -82,9 +83,9 @@ fn token(number: i32) -> Vec<u8> {
     doc! { "_data": format!("82{number}") }.to_vec().unwrap()
 }
 
-fn identity(name: &str) -> Identity {
+fn identity() -> StreamIdentity {
     let options = Options::new();
-    Identity::new(name, &Scope::new(None, None, None, &options), &options).unwrap()
+    StreamIdentity::new(&Scope::new(None, None, None, &options), &options).unwrap()
 }
 
 fn start(store: &Store) -> Result<(Checkpointer, Arc<Ledger>)> {
@@ -93,9 +94,9 @@ fn start(store: &Store) -> Result<(Checkpointer, Arc<Ledger>)> {
 }
 
 fn start_every(store: &Store, interval: Duration) -> Result<(Checkpointer, Arc<Ledger>)> {
-    let ledger = Arc::new(Ledger::new("test", Options::new().style()));
+    let ledger = Arc::new(Ledger::new("test", Options::new().style(), identity()));
     let started =
-        Checkpointer::start(Arc::new(store.clone()), identity("copy"), interval, &ledger)?;
+        Checkpointer::start(Arc::new(store.clone()), "copy".to_owned(), interval, &ledger)?;
     Ok((started, ledger))
 }
 
@@ -128,7 +129,7 @@ fn a_place_is_saved_when_it_has_moved() {
     saves.save(&stop).unwrap();
     assert_eq!(store.calls(), "claim save save");
     let text = store.0.text.lock().unwrap().clone().unwrap();
-    assert_eq!(identity("copy").read(&text).unwrap().token, Token::from(token(2)));
+    assert_eq!(identity().read_checkpoint("copy", &text).unwrap().token, Token::from(token(2)));
     ack(&ledger, 3);
     drop(saves);
     await_calls(&store, "claim save save save free");
@@ -297,13 +298,13 @@ fn a_checkpoint_is_loaded_or_given_back() {
     let load = || saves.load(&stop, |_| {}).map(|saved| saved.map(|saved| saved.token));
     assert_eq!(load().unwrap(), None);
     let saved = Saved { token: Token::from(token(7)), snapshot: None };
-    *store.0.text.lock().unwrap() = Some(identity("copy").write(&saved).unwrap());
+    *store.0.text.lock().unwrap() = Some(identity().write_checkpoint("copy", &saved).unwrap());
     assert_eq!(load().unwrap(), Some(Token::from(token(7))));
     // It is saved already.
     ledger.acks().place(Token::from(token(7)));
     saves.save(&stop).unwrap();
     assert_eq!(store.calls(), "claim load load");
-    *store.0.text.lock().unwrap() = Some(identity("other").write(&saved).unwrap());
+    *store.0.text.lock().unwrap() = Some(identity().write_checkpoint("other", &saved).unwrap());
     let error = load().unwrap_err();
     assert!(error.to_string().contains("its name is \"other\""), "{error}");
     assert!(!error.is_retriable());

@@ -4,13 +4,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::checkpoint::identity::StreamIdentity;
 use crate::checkpoint::ledger::Ledger;
 
 /// For how long a test waits for what has to come at once. Whoever waits inside of it waits longer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 fn worker() -> Arc<Control> {
-    let ledger = Ledger::new("test", crate::options::Options::new().style());
+    let ledger =
+        Ledger::new("test", crate::options::Options::new().style(), StreamIdentity::default());
     Arc::new(Control::new(&Arc::new(ledger), "test".to_owned()))
 }
 
@@ -230,7 +232,7 @@ fn there_is_room_only_for_what_may_be_pushed_now() {
     assert!(!push(&[5]), "full");
     assert_eq!((queue.len(), take()), (3, Some(2)));
     stop.open();
-    assert!(!push(&[5]), "behind a stop");
+    assert!(!push(&[5]), "after a stop");
     let (queue, stop) = (Queue::new(3, 100), Gate::new());
     queue.close();
     assert!(queue.room_for(1, 5, &stop).is_none(), "closed");

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::checkpoint::identity::StreamIdentity;
 use crate::checkpoint::ledger::Ledger;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind};
@@ -83,7 +84,7 @@ fn a_closed_buffer_is_drained_and_ends() {
 #[test]
 fn an_iteration_goes_on_after_a_workers_failure_and_ends_after_the_callers_mistake() {
     let buffer = Buffer::new(10);
-    let ledger = Arc::new(Ledger::new("copy", Options::new().style()));
+    let ledger = Arc::new(Ledger::new("copy", Options::new().style(), StreamIdentity::default()));
     let control = Arc::new(Control::new(&ledger, "shop.orders".to_owned()));
     buffer.queue().attach(&control).unwrap();
     let failure = Error::new(ErrorKind::Server, "has failed").of_worker("copy");

@@ -27,7 +27,7 @@ fn update() -> Document {
 }
 
 fn ledger(name: &str) -> Arc<Ledger> {
-    Arc::new(Ledger::new(name, Options::new().style()))
+    Arc::new(Ledger::new(name, Options::new().style(), StreamIdentity::default()))
 }
 
 /// A piece of a worker that has read nothing else so far, or of the same one later.
@@ -204,7 +204,7 @@ fn a_batch_has_its_messages_in_their_order() {
 fn each_worker_of_a_batch_has_its_own_style() {
     let (first, mut options) = (ledger("first"), Options::new());
     options.format = Format::Event;
-    let second = Arc::new(Ledger::new("second", options.style()));
+    let second = Arc::new(Ledger::new("second", options.style(), StreamIdentity::default()));
     let batch = Batch::new(vec![piece(&first, &[insert(0)]), piece(&second, &[insert(1)])]);
     let lines: Vec<_> = batch.json_lines().lines().collect();
     assert!(batch.messages().iter().map(Message::json).eq(lines.iter().copied()));

@@ -65,7 +65,7 @@ impl Ride {
     }
 
     fn begin(&mut self, saved: Option<Saved>) -> String {
-        let step = self.course.begin(saved.as_ref(), self.now);
+        let step = self.course.begin(saved.as_ref(), saved.is_some(), self.now);
         self.shown(&step)
     }
 
@@ -203,7 +203,8 @@ fn a_stream_begins_where_the_options_and_the_checkpoint_say() {
 fn what_lies_far_back_is_accepted_with_the_second_reply_and_read_one_by_one() {
     for (age, accepted_with, pace) in [(10, 1, Pace::Full), (11, 2, Pace::One)] {
         let mut ride = Ride::new(&[]);
-        let step = ride.course.begin(saved(token(BEGAN - age), None).as_ref(), ride.now);
+        let place = saved(token(BEGAN - age), None);
+        let step = ride.course.begin(place.as_ref(), true, ride.now);
         let Step::Follow(plan) = step else { panic!("no cursor") };
         assert_eq!((plan.accepted_with, plan.pace), (accepted_with, pace), "{age} s");
         assert_eq!(plan.patience.is_some(), pace == Pace::Full);
@@ -387,7 +388,18 @@ fn a_report_is_told_of_the_last_server_and_of_the_checkpoint() {
     assert_eq!(ride.course.wire_version(), None, "no server was found");
     let mut ride = Ride::new(&[]);
     ride.begin(saved(recent(0), None));
-    assert!(ride.course.ran_before());
+    assert!(ride.course.ran_before() && ride.course.is_saved());
+}
+
+#[test]
+fn a_position_that_the_consumer_has_kept_is_saved_before_the_stream_is_ready() {
+    let mut ride = Ride::new(&[]);
+    ride.begin(saved(recent(0), None));
+    assert!(!ride.course.accepted().saves_first, "the checkpoint says so already");
+    let mut ride = Ride::new(&[]);
+    ride.course.begin(saved(recent(0), None).as_ref(), false, ride.now);
+    assert!(ride.course.accepted().saves_first);
+    assert!(ride.course.ran_before() && !ride.course.is_saved());
 }
 
 #[test]

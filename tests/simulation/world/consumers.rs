@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::life::{Broken, Content, Life, Message, World};
+use bson::Document;
+
+use super::life::{Broken, CHECKPOINT, Content, Life, Message, World};
 use super::oplog::Kind;
 use crate::checkpoint::identity::Saved;
+use crate::raw::token::Token;
 use crate::snapshot::progress::SnapshotProgress;
 use crate::stream::step::Happened;
 
@@ -64,6 +67,32 @@ impl World {
         Ok(())
     }
 
+    /// A consumer handles a message, and keeps its position in the same transaction.
+    fn handle(&mut self, message: &Message) -> Result<(), String> {
+        let effect = match message.content {
+            Content::Event(entry) | Content::Oversized(entry) => Some((0, entry)),
+            Content::Document(id) => Some((message.of_snapshot, id as usize)),
+            Content::Gap { .. } => None,
+        };
+        if effect.is_some_and(|effect| !self.took_effect.insert(effect)) {
+            return Err(format!("{:?} takes effect twice", message.content));
+        }
+        match message.place() {
+            Some(place) => self.keep_position(&place, message.of_snapshot),
+            None => Err(format!("{:?} has no position", message.content)),
+        }
+    }
+
+    pub(super) fn keep_position(&mut self, place: &Saved, of_snapshot: u64) -> Result<(), String> {
+        let text = self.identity.write_position(place).map_err(|error| error.to_string())?;
+        let again = self.identity.read_position(&text)?;
+        if shown(&again) != shown(place) {
+            return Err("a position does not read back".to_owned());
+        }
+        (self.text, self.kept_snapshot) = (Some(text), of_snapshot);
+        Ok(())
+    }
+
     /// A consumer takes messages, and acks some of those it has.
     pub(super) fn consume(&mut self, life: &mut Life, all: bool) -> Result<(), String> {
         let count = if all { usize::MAX } else { self.random.usize(..4) };
@@ -72,20 +101,26 @@ impl World {
             self.report.delivered += 1;
             life.in_hand.push(message);
         }
-        let calm = self.left == 0;
+        // A position says that everything before it is done.
+        let calm = self.left == 0 || all && self.keeps_positions;
         let acks = if calm { usize::MAX } else { self.random.usize(..4) };
         for _ in 0..acks {
             if life.in_hand.is_empty() {
                 break;
             }
-            let which = if self.random.u8(..4) > 0 || calm {
+            let which = if self.keeps_positions || self.random.u8(..4) > 0 || calm {
                 0
             } else {
                 self.random.usize(..life.in_hand.len())
             };
             let message = life.in_hand.remove(which);
+            if self.keeps_positions {
+                self.handle(&message)?;
+            }
             match message.content {
                 Content::Event(entry) | Content::Oversized(entry) => self.acked[entry] = true,
+                Content::Document(_)
+                    if self.keeps_positions && message.of_snapshot != life.snapshot => {}
                 Content::Document(id) => self.documents[id as usize] = true,
                 Content::Gap { .. } => {}
             }
@@ -111,7 +146,10 @@ impl World {
 
     /// Saves the place, and checks that nothing before it is missing.
     pub(super) fn save(&mut self, life: &mut Life) -> Result<(), String> {
-        let (place, acked) = Saved::acked(&life.ledger);
+        let (place, acked) = life.ledger.acked_place();
+        if self.keeps_positions {
+            return Ok(());
+        }
         let Some(place) = place else { return Ok(()) };
         let after = self.entry_after(&place.token)?;
         let from = self.began.unwrap_or(after);
@@ -123,11 +161,12 @@ impl World {
         if let Some(id) = self.missing_document(place.snapshot.as_ref()) {
             return Err(format!("the checkpoint leaves out document {id}, which was not acked"));
         }
-        let text = self.identity.write(&place).map_err(|error| error.to_string())?;
-        let again = self.identity.read(&text)?;
-        // The numbers of ranges are given anew.
-        let shown = |saved: &Saved| saved.snapshot.as_ref().map(SnapshotProgress::to_document);
-        if again.token != place.token || shown(&again) != shown(&place) {
+        let text = self
+            .identity
+            .write_checkpoint(CHECKPOINT, &place)
+            .map_err(|error| error.to_string())?;
+        let again = self.identity.read_checkpoint(CHECKPOINT, &text)?;
+        if shown(&again) != shown(&place) {
             return Err("a checkpoint does not read back".to_owned());
         }
         self.text = Some(text);
@@ -136,4 +175,9 @@ impl World {
         self.trace(acked);
         Ok(())
     }
+}
+
+/// What two places have to have in common: the numbers of ranges are given anew.
+fn shown(place: &Saved) -> (&Token, Option<Document>) {
+    (&place.token, place.snapshot.as_ref().map(SnapshotProgress::to_document))
 }

@@ -1,6 +1,6 @@
 //! The lives of one worker, one after the other, until everything is delivered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,19 @@ use super::oplog::{BEGAN, Kind, Oplog};
 use super::plan::Report;
 use crate::checkpoint::acks::Places;
 use crate::checkpoint::due::Due;
-use crate::checkpoint::identity::Identity;
+use crate::checkpoint::identity::{Saved, StreamIdentity};
 use crate::checkpoint::ledger::Ledger;
 use crate::clock::Now;
 use crate::options::Options;
 use crate::raw::token::Token;
+use crate::snapshot::progress::SnapshotPlace;
 use crate::source::position::Position;
 use crate::source::scope::Scope;
 use crate::stream::course::Course;
 use crate::stream::step::{Ending, Happened, Rules, Step};
+
+/// The name of the checkpoint.
+pub(super) const CHECKPOINT: &str = "simulated";
 
 /// For how long a stream is opened that was never open.
 pub(super) const OPENING: Duration = Duration::from_secs(30);
@@ -55,6 +59,17 @@ pub(super) struct Message {
     pub(super) content: Content,
     pub(super) tokens: Arc<Tokens>,
     pub(super) index: usize,
+    pub(super) snapshot: Option<Arc<SnapshotPlace>>,
+    /// The number of the last snapshot that was begun before it.
+    pub(super) of_snapshot: u64,
+}
+
+impl Message {
+    /// The place after it, as the library says it.
+    pub(super) fn place(&self) -> Option<Saved> {
+        let place = self.tokens.place(self.index);
+        Saved::after(self.snapshot.as_deref(), place, place)
+    }
 }
 
 /// Why a life of the worker is over.
@@ -77,8 +92,16 @@ pub(super) struct World {
     pub(super) now: Duration,
     pub(super) oplog: Oplog,
     pub(super) options: Options,
-    pub(super) identity: Identity,
-    /// What the store holds.
+    pub(super) identity: StreamIdentity,
+    /// The consumer keeps the position of each message in the transaction that the message leads to. There is no
+    /// checkpoint then.
+    pub(super) keeps_positions: bool,
+    /// Then, by entry, and by snapshot and document: it took effect.
+    pub(super) took_effect: BTreeSet<(u64, usize)>,
+    /// How many snapshots were begun, and which one the kept position belongs to.
+    pub(super) snapshots: u64,
+    pub(super) kept_snapshot: u64,
+    /// What the store holds, or the consumer has kept.
     pub(super) text: Option<String>,
     /// By entry: it was acked, or it need not be.
     pub(super) acked: Vec<bool>,
@@ -121,6 +144,8 @@ pub(super) struct Life {
     /// Since when it has failed.
     pub(super) failing: Option<Duration>,
     pub(super) outline: Option<usize>,
+    /// The number of the last snapshot that was begun.
+    pub(super) snapshot: u64,
     /// Documents of the snapshot that were handed over.
     pub(super) read: Vec<i32>,
 }
@@ -145,12 +170,13 @@ impl World {
             set("start_at_time", &format!("{BEGAN}"));
         }
         let scope = Scope::new(Some("shop"), Some("orders"), None, &options);
-        let identity = Identity::new("simulated", &scope, &options).unwrap_or_else(|error| {
-            unreachable!("the name is a plain one: {error}");
+        let identity = StreamIdentity::new(&scope, &options).unwrap_or_else(|error| {
+            unreachable!("there is no pipeline: {error}");
         });
         let wire_version = if random.u8(..3) == 0 { 8 } else { 17 };
         let splits = options.on_oversized == crate::options::OnOversized::Split;
         let oplog = Oplog::new(random.u8(..3) == 0, splits);
+        let keeps_positions = random.u8(..3) == 0;
         Self {
             random,
             left: disturbances.unwrap_or(u64::MAX),
@@ -158,6 +184,10 @@ impl World {
             oplog,
             options,
             identity,
+            keeps_positions,
+            took_effect: BTreeSet::new(),
+            snapshots: 0,
+            kept_snapshot: 0,
             text: None,
             acked: Vec::new(),
             documents,
@@ -267,7 +297,8 @@ impl World {
             self.report.lives += 1;
             self.forget_requests();
             (self.fatal, self.refused) = (false, None);
-            let ledger = Arc::new(Ledger::new("simulated", self.options.style()));
+            let ledger =
+                Arc::new(Ledger::new("simulated", self.options.style(), StreamIdentity::default()));
             ledger.snapshot().is_saved();
             let rules = Rules::new(&self.options, OPENING);
             let now = Now { running: Duration::ZERO, unix: self.unix() };
@@ -285,6 +316,7 @@ impl World {
                 worked: self.now,
                 failing: Some(self.now),
                 outline: None,
+                snapshot: self.kept_snapshot,
                 read: Vec::new(),
             };
             match self.live_once(&mut life)? {
@@ -306,6 +338,13 @@ impl World {
                         life.ledger.acks().place(Token::clone(token));
                     }
                     self.consume(&mut life, true)?;
+                    if self.keeps_positions
+                        && let Ending::Invalidated(Some(token)) = &*ending
+                    {
+                        // The worker's resume token: no message has one after the invalidate.
+                        let place = Saved { token: Token::clone(token), snapshot: None };
+                        self.keep_position(&place, life.snapshot)?;
+                    }
                     self.save(&mut life)?;
                     if !self.may_end_so(&ending, &life)? {
                         return Ok(());
@@ -336,7 +375,8 @@ impl World {
 
     fn live_once(&mut self, life: &mut Life) -> Result<Over, String> {
         let saved = match &self.text {
-            Some(text) => Some(self.identity.read(text)?),
+            Some(text) if self.keeps_positions => Some(self.identity.read_position(text)?),
+            Some(text) => Some(self.identity.read_checkpoint(CHECKPOINT, text)?),
             None => None,
         };
         if let Some(progress) = saved.as_ref().and_then(|saved| saved.snapshot.clone()) {
@@ -347,7 +387,8 @@ impl World {
             life.ledger.acks().place(Token::clone(&saved.token));
         }
         let now = self.at(life);
-        let mut step = life.course.begin(saved.as_ref(), now);
+        let mut step =
+            life.course.begin(saved.as_ref(), saved.is_some() && !self.keeps_positions, now);
         loop {
             if self.report.steps > 20_000 {
                 return Err("no end after 20,000 steps".to_owned());

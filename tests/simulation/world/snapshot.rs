@@ -9,7 +9,8 @@ use super::faults::Asked;
 use super::life::{Broken, Content, Life, Message, Tokens, World};
 use super::oplog::{Answered, ModelCursor};
 use crate::raw::namespace::Namespace;
-use crate::snapshot::progress::{IdRange, Mark, SnapshotProgress, Unread};
+use crate::raw::token::Token;
+use crate::snapshot::progress::{IdRange, Mark, SnapshotPlace, SnapshotProgress, Unread};
 use crate::source::position::Position;
 use crate::stream::step::Happened;
 
@@ -71,11 +72,18 @@ impl World {
         self.acked[from..next].fill(true);
         life.expected = life.expected.map(|expected| expected.max(next));
         self.has_snapshot_begun = true;
+        self.snapshots += 1;
+        life.snapshot = self.snapshots;
         self.is_open(life)?;
         if let Some(lost) = lost {
-            self.tell_of_loss(life, lost.from, &reply, number - 1)?;
+            let place = SnapshotPlace::beginning(Token::clone(&reply.token));
+            self.tell_of_loss(life, lost.from, &reply, number - 1, Some(place))?;
         }
         life.read.clear();
+        if self.keeps_positions {
+            // All of them come again.
+            self.documents.fill(false);
+        }
         Ok(Happened::SnapshotBegun(reply.token))
     }
 
@@ -151,6 +159,11 @@ impl World {
                 ranges.remove(which);
                 continue;
             };
+            let Some(token) = life.course.position().token() else {
+                return Err(Broken::Finding("a snapshot without a place".to_owned()));
+            };
+            let before = life.ledger.snapshot().read().cloned().unwrap_or_default();
+            let place = Arc::new(SnapshotPlace::of_documents(token, before, range.number));
             let first = {
                 let mut acks = life.ledger.acks();
                 let first = acks.read(ids.len());
@@ -168,7 +181,9 @@ impl World {
             let tokens = Arc::new(Tokens(ids.iter().map(key).collect()));
             for (index, id) in ids.iter().enumerate() {
                 let (number, content) = (first + index as u64, Content::Document(*id));
-                self.push(life, Message { number, content, tokens: Arc::clone(&tokens), index })?;
+                let of_snapshot = life.snapshot;
+                let (tokens, snapshot) = (Arc::clone(&tokens), Some(Arc::clone(&place)));
+                self.push(life, Message { number, content, tokens, index, snapshot, of_snapshot })?;
             }
             self.consume(life, false).map_err(Broken::Finding)?;
             self.tick(life).map_err(Broken::Finding)?;

@@ -11,6 +11,7 @@ use super::life::{Broken, Content, Life, Message, Tokens, World};
 use super::oplog::{Answered, Kind, ModelCursor, ModelReply, server};
 use crate::error::{Error, ErrorKind};
 use crate::raw::token::Token;
+use crate::snapshot::progress::SnapshotPlace;
 use crate::source::cursor::{Change, CursorProgress};
 use crate::source::pace::{Advice, Pace};
 use crate::source::servers::ServerFacts;
@@ -129,7 +130,17 @@ impl World {
                 let number = life.ledger.acks().read(1);
                 let tokens = Arc::new(Tokens(vec![self.oplog.entries[entry].token().to_vec()]));
                 let content = Content::Oversized(entry);
-                self.push(life, Message { number, content, tokens, index: 0 })?;
+                self.push(
+                    life,
+                    Message {
+                        number,
+                        content,
+                        tokens,
+                        index: 0,
+                        snapshot: None,
+                        of_snapshot: life.snapshot,
+                    },
+                )?;
                 Ok(Happened::Done)
             }
             Step::BeginSnapshot => self.begin_snapshot(life),
@@ -231,7 +242,18 @@ impl World {
             let tokens = Arc::new(Tokens(reply.events.iter().map(tokens).collect()));
             for (index, entry) in reply.events.iter().enumerate() {
                 let (number, content) = (first + index as u64, Content::Event(*entry));
-                self.push(life, Message { number, content, tokens: Arc::clone(&tokens), index })?;
+                let tokens = Arc::clone(&tokens);
+                self.push(
+                    life,
+                    Message {
+                        number,
+                        content,
+                        tokens,
+                        index,
+                        snapshot: None,
+                        of_snapshot: life.snapshot,
+                    },
+                )?;
             }
             self.consume(life, false).map_err(Broken::Finding)?;
             self.tick(life).map_err(Broken::Finding)?;
@@ -267,7 +289,7 @@ impl World {
         }
         self.is_open(life)?;
         if let Some(Lost { from }) = accepted.lost {
-            self.tell_of_loss(life, from, reply, first - 1)?;
+            self.tell_of_loss(life, from, reply, first - 1, None)?;
         }
         Ok(())
     }
@@ -285,7 +307,8 @@ impl World {
             }
             self.save(life).map_err(Broken::Finding)?;
             // A loss that nobody has acked is told again: the stream begins again where it began.
-            if self.text.is_none() && life.course.accepted().lost.is_none() {
+            if !self.keeps_positions && self.text.is_none() && life.course.accepted().lost.is_none()
+            {
                 return Err(Broken::Finding("ready without a saved place".to_owned()));
             }
         }
@@ -300,13 +323,16 @@ impl World {
         from: Option<Timestamp>,
         reply: &ModelReply,
         number: u64,
+        snapshot: Option<SnapshotPlace>,
     ) -> Result<(), Broken> {
         let to = self.entry_after(&reply.token).map_err(Broken::Finding)?;
         let to = reply.events.first().copied().unwrap_or(to);
         self.note(|_| format!("a gap from {from:?} to entry {to}"));
         self.report.gaps += 1;
         let tokens = Arc::new(Tokens(vec![reply.token.to_vec()]));
-        self.push(life, Message { number, content: Content::Gap { to }, tokens, index: 0 })
+        let (content, snapshot) = (Content::Gap { to }, snapshot.map(Arc::new));
+        let of_snapshot = life.snapshot;
+        self.push(life, Message { number, content, tokens, index: 0, snapshot, of_snapshot })
     }
 }
 

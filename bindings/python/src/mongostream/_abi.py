@@ -103,6 +103,7 @@ FUNCTIONS: Dict[str, Tuple[Optional[Any], List[Any]]] = {
     "ms_message_cluster_time": (ctypes.c_bool, [ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint32), ctypes.POINTER(ctypes.c_uint32)]),
     "ms_message_updated_paths": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)]),
     "ms_message_resume_token": (ctypes.c_char_p, [ctypes.c_void_p]),
+    "ms_message_position": (ctypes.c_char_p, [ctypes.c_void_p]),
     "ms_message_worker": (ctypes.c_char_p, [ctypes.c_void_p]),
     "ms_message_clone": (ctypes.c_void_p, [ctypes.c_void_p]),
     "ms_message_ack": (None, [ctypes.c_void_p]),

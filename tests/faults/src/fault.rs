@@ -216,6 +216,12 @@ impl Fault {
         self != Fault::GetMoreBlocks || version >= (4, 4, 0)
     }
 
+    /// Whether only a consumer that tells of its buffer and its saves shows that it happened.
+    #[must_use]
+    pub fn is_seen_inside(self) -> bool {
+        matches!(self, Fault::FullBuffer | Fault::DiskFull)
+    }
+
     /// Makes it happen, for about as long as `range` says (in milliseconds), and ends it.
     ///
     /// Returns what shows that it happened.

@@ -3,7 +3,6 @@
 //!
 //! A server of its own with the smallest oplog, one consumer process before and one after.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,14 +11,14 @@ use ground::mongodb::bson::{Document, doc};
 
 use crate::consumer::{COLLECTION, DATABASE, WORKERS};
 use crate::life::Consumer;
-use crate::plan::{Directory, set, setting};
+use crate::plan::{Directory, Plan, set, setting};
 use crate::referee::{Referee, Window, Write};
 use crate::report::{Key, now};
 use crate::writer::command;
 use crate::{Context, Result, wait_for};
 
-/// A scenario: takes this crate's binary, a seed, and whether the set has passwords and TLS.
-pub type Scenario = fn(&Path, u64, bool) -> Result<Window>;
+/// A scenario.
+pub type Scenario = fn(&Plan) -> Result<Window>;
 
 /// The scenarios with their names.
 pub const SCENARIOS: [(&str, Scenario); 2] = [
@@ -32,8 +31,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const SOME: i64 = 50;
 
 /// Each worker ends with the error that says so, and receives nothing.
-fn fails(program: &Path, seed: u64, secure: bool) -> Result<Window> {
-    let mut away = Away::begin(program, seed, secure, &[])?;
+fn fails(plan: &Plan) -> Result<Window> {
+    let mut away = Away::begin(plan, &[])?;
     wait_for(DEADLINE, "each worker fails with HistoryLost", || {
         // 4.2 sees that a token is gone when it meets an event behind it.
         away.insert(1, false).ok()?;
@@ -50,8 +49,8 @@ fn fails(program: &Path, seed: u64, secure: bool) -> Result<Window> {
 }
 
 /// Each worker tells of one gap, and goes on; whatever has not come lies in the gap.
-fn restarts(program: &Path, seed: u64, secure: bool) -> Result<Window> {
-    let mut away = Away::begin(program, seed, secure, &["on_history_lost=restart"])?;
+fn restarts(plan: &Plan) -> Result<Window> {
+    let mut away = Away::begin(plan, &["on_history_lost=restart"])?;
     wait_for(DEADLINE, "each worker tells of a gap", || {
         // As above.
         away.insert(1, false).ok()?;
@@ -82,12 +81,12 @@ struct Away {
 
 impl Away {
     /// Lets a consumer receive something, go, and come back too late.
-    fn begin(program: &Path, seed: u64, secure: bool, options: &[&str]) -> Result<Self> {
+    fn begin(plan: &Plan, options: &[&str]) -> Result<Self> {
         let arguments = ["--oplogSize", "1", "--syncdelay", "1"];
-        let set = set(secure).args(arguments).start()?;
+        let set = set(plan.secure).args(arguments).start()?;
         let directory = Directory::new("faults-away")?;
         let referee = Arc::new(Mutex::new(Referee::default()));
-        let mut setting = setting(program, set.uri(), &directory, seed);
+        let mut setting = setting(plan, set.uri(), &directory);
         setting.options = options.iter().map(|option| (*option).to_owned()).collect();
         let consumer = Consumer::new(setting, &referee);
         consumer.start()?;

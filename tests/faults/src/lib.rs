@@ -12,6 +12,7 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+pub mod adapter;
 pub mod consumer;
 pub mod fault;
 pub mod history;

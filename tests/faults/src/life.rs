@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::adapter;
 use crate::consumer::WORKERS;
 use crate::referee::Referee;
 use crate::report::{Line, now};
@@ -27,6 +28,8 @@ pub struct Setting {
     pub directory: PathBuf,
     /// For its random choices.
     pub seed: u64,
+    /// Somebody else's consumer, see [`adapter`].
+    pub command: Option<String>,
     /// Options of its workers: `name=value`.
     pub options: Vec<String>,
 }
@@ -97,10 +100,14 @@ impl Consumer {
     ///
     /// If it cannot be started.
     pub fn launch(&self) -> Result<()> {
-        let Setting { program, uri, directory, seed, options } = &self.setting;
+        let Setting { program, uri, directory, seed, command, options } = &self.setting;
+        let _ = std::fs::remove_file(adapter::groups_file(directory));
+        let words = match command {
+            Some(command) => ["adapter".to_owned(), command.clone(), uri.clone()],
+            None => ["consumer".to_owned(), uri.clone(), seed.to_string()],
+        };
         let mut child = Command::new(program)
-            .arg("consumer")
-            .args([uri.as_str(), &seed.to_string()])
+            .args(words)
             .arg(directory)
             .args(options)
             .stdin(Stdio::piped())
@@ -122,10 +129,17 @@ impl Consumer {
     /// If it does not run.
     pub fn kill(&self) -> Result<i32> {
         let mut process = self.process.lock().expect("no panic").take().ok_or("it does not run")?;
-        process.child.kill()?;
+        match &self.setting.command {
+            // It tells what they have printed before, and ends then.
+            Some(_) => self.groups()?.into_iter().for_each(adapter::kill),
+            None => process.child.kill()?,
+        }
         let status = process.child.wait()?;
         process.listener.join().map_err(|_| "the consumer told nonsense")?;
         self.referee().killed(now());
+        if status.code() == Some(adapter::KILLED) {
+            return Ok(9);
+        }
         status.signal().ok_or_else(|| format!("the consumer had ended by itself: {status}").into())
     }
 
@@ -135,18 +149,26 @@ impl Consumer {
     ///
     /// If it does not run.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
-        let id = self.id()?;
+        let ids = match &self.setting.command {
+            Some(_) => self.groups()?,
+            None => vec![self.id()?],
+        };
         let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
         // It may tell something before it is seen to go on.
         if !frozen {
             self.referee().excused(now());
         }
-        kill(Pid::from_raw(i32::try_from(id)?), signal)?;
-        wait_for(Duration::from_secs(5), "the signal takes effect", || {
-            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-            let state = stat.rsplit(") ").next()?.chars().next()?;
-            ((state == 'T') == frozen).then_some(())
-        })?;
+        for id in ids {
+            match &self.setting.command {
+                Some(_) => adapter::signal(id, signal),
+                None => kill(Pid::from_raw(i32::try_from(id)?), signal)?,
+            }
+            wait_for(Duration::from_secs(5), "the signal takes effect", || {
+                let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+                let state = stat.rsplit(") ").next()?.chars().next()?;
+                ((state == 'T') == frozen).then_some(())
+            })?;
+        }
         if !frozen {
             self.referee().excused(now());
         }
@@ -163,6 +185,14 @@ impl Consumer {
         let process = process.as_mut().ok_or("it does not run")?;
         let order: &[u8] = if held { b"hold\n" } else { b"go\n" };
         Ok(process.child.stdin.as_mut().ok_or("no pipe")?.write_all(order)?)
+    }
+
+    /// The process groups of somebody else's programs.
+    fn groups(&self) -> Result<Vec<u32>> {
+        let file = adapter::groups_file(&self.setting.directory);
+        let read = || std::fs::read_to_string(&file).ok();
+        let text = wait_for(Duration::from_secs(10), "the programs are started", read)?;
+        text.lines().map(|line| Ok(line.parse()?)).collect()
     }
 
     fn id(&self) -> Result<u32> {

@@ -1,7 +1,7 @@
 //! A run: each fault alone, then random sequences of one and two at a time, then lost history.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::scope;
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ pub struct Plan {
     pub time: Option<Duration>,
     /// On sets with passwords and TLS.
     pub secure: bool,
+    /// Somebody else's consumer, see [`adapter`](crate::adapter).
+    pub command: Option<String>,
 }
 
 /// A set with passwords and TLS, if that is wanted.
@@ -107,6 +109,10 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let (major, minor, patch) = set.version();
     let how = if plan.secure { ", passwords and TLS" } else { "" };
     let server = format!("MongoDB {major}.{minor}.{patch}, three members{how}");
+    let server = match &plan.command {
+        Some(command) => format!("{server}; consumer: {command}"),
+        None => server,
+    };
     tell(&format!("{server}; seed {}", plan.seed));
 
     let referee = Arc::new(Mutex::new(Referee::default()));
@@ -115,13 +121,16 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
         uri: proxies.consumers(&set.uri_with(&format!("appName={CONSUMER}"))),
         directory: directory.0.clone(),
         seed: random.below(u64::MAX),
+        command: plan.command.clone(),
         options: Vec::new(),
     };
     let consumer = Consumer::new(setting, &referee);
     consumer.start()?;
     let writer = Writer::start(&writer::uri(&set), random.below(u64::MAX), &referee)?;
     let field = Field { set, proxies, writer, consumer, referee };
-    let mut game = Game { field, random, rows: Vec::new(), violations: Vec::new(), began };
+    let sees_inside = plan.command.is_none();
+    let mut game =
+        Game { field, random, rows: Vec::new(), violations: Vec::new(), began, sees_inside };
 
     let lasting = if plan.time.is_some() { LONG } else { SHORT };
     for fault in Fault::ALL {
@@ -129,8 +138,8 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
         if !game.violations.is_empty() {
             break;
         }
-        if !fault.is_for((major, minor, patch)) {
-            tell(&format!("{}: not with this server", fault.name()));
+        if !game.can((major, minor, patch), fault) {
+            tell(&format!("{}: not with this server or consumer", fault.name()));
             game.rows.push((fault.name().to_owned(), (0, 0), Vec::new()));
             continue;
         }
@@ -153,7 +162,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let mut outcome = game.end();
     for (name, scenario) in history::SCENARIOS {
         tell(&format!("{:>5.1} s  {name}", began.elapsed().as_secs_f64()));
-        match scenario(&plan.program, plan.seed, plan.secure).context(name) {
+        match scenario(plan).context(name) {
             Ok(window) => outcome.rows.push(Row { name: name.to_owned(), fired: (1, 0), window }),
             Err(error) => outcome.violations.push(error.to_string()),
         }
@@ -170,13 +179,20 @@ struct Game {
     rows: Vec<(String, (usize, usize), Vec<usize>)>,
     violations: Vec<String>,
     began: Instant,
+    /// The consumer tells how full its buffer is, and of its saves.
+    sees_inside: bool,
 }
 
 impl Game {
+    /// Whether a fault can happen here, and be seen to have happened.
+    fn can(&self, version: (u32, u32, u32), fault: Fault) -> bool {
+        fault.is_for(version) && (self.sees_inside || !fault.is_seen_inside())
+    }
+
     /// One fault, or two that go together.
     fn some_faults(&mut self, version: (u32, u32, u32)) -> Vec<Fault> {
         let possible: Vec<Fault> =
-            Fault::ALL.into_iter().filter(|fault| fault.is_for(version)).collect();
+            Fault::ALL.into_iter().filter(|fault| self.can(version, *fault)).collect();
         let first = self.random.one_of(&possible);
         let others: Vec<Fault> =
             possible.into_iter().filter(|other| other.goes_with(first)).collect();
@@ -273,12 +289,13 @@ impl Game {
 }
 
 /// The consumer's setting for a scenario of its own.
-pub(crate) fn setting(program: &Path, uri: &str, directory: &Directory, seed: u64) -> Setting {
+pub(crate) fn setting(plan: &Plan, uri: &str, directory: &Directory) -> Setting {
     Setting {
-        program: program.to_owned(),
+        program: plan.program.clone(),
         uri: uri.to_owned(),
         directory: directory.0.clone(),
-        seed,
+        seed: plan.seed,
+        command: plan.command.clone(),
         options: Vec::new(),
     }
 }

@@ -73,12 +73,17 @@ impl Received {
     #[must_use]
     pub fn of(message: &Message, number: usize) -> Self {
         let event = RawDocument::from_bytes(message.bson()).ok();
+        Self::of_event(event, message.operation().to_owned(), number)
+    }
+
+    /// The same of an event alone.
+    #[must_use]
+    pub fn of_event(event: Option<&RawDocument>, operation: String, number: usize) -> Self {
         let time = event.and_then(|event| event.get_timestamp("clusterTime").ok());
         let gap = event.and_then(|event| {
             let gap = event.get_document("operationDescription").ok()?;
             Some([pair(gap.get_timestamp("from").ok()?), pair(gap.get_timestamp("to").ok()?)])
         });
-        let operation = message.operation().to_owned();
         Self { number, key: event.and_then(key), time: time.map_or((0, 0), pair), operation, gap }
     }
 }

@@ -25,8 +25,8 @@ import (
 //	}
 //
 // Values become the library's text: a string as it is, a bool "true" or "false", numbers digits, a [time.Duration]
-// milliseconds, a [time.Time] unix seconds, a [json.RawMessage] as it is, everything else the JSON that encoding/json
-// makes of it. An option whose value is nil is not set. The library refuses names that it does not know.
+// milliseconds, a [time.Time] unix seconds, a [ClusterTime] seconds:increment, a [json.RawMessage] as it is, everything
+// else the JSON that encoding/json makes of it. An option whose value is nil is not set. The library refuses names that it does not know.
 //
 // The key "checkpoint_store" takes a [CheckpointStore].
 type Options map[string]any
@@ -90,6 +90,8 @@ func optionText(value any) (string, error) {
 		return strconv.FormatInt(value.Milliseconds(), 10), nil
 	case time.Time:
 		return strconv.FormatInt(value.Unix(), 10), nil
+	case ClusterTime:
+		return fmt.Sprintf("%d:%d", value.Seconds, value.Increment), nil
 	}
 	// Other types of the same kinds count as well, such as a string type of your own.
 	switch plain := reflect.ValueOf(value); plain.Kind() {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,4 +92,12 @@ func within(t testing.TB, limit time.Duration, what string, work func()) {
 	if took := time.Since(begin); took > limit {
 		t.Errorf("%s took %v", what, took)
 	}
+}
+
+func start(waits *sync.WaitGroup, work func()) {
+	waits.Add(1)
+	go func() {
+		defer waits.Done()
+		work()
+	}()
 }

@@ -1,0 +1,3 @@
+package mongostream_test
+
+func child([]string) {}

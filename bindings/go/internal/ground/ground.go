@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -141,4 +143,36 @@ func Until(t testing.TB, what string, condition func() bool) {
 			t.Fatal("not within the deadline: ", what)
 		}
 	}
+}
+
+// Forward passes connections to an address on to the replica set. It gives the address, and a function that ends it.
+func (s *Set) Forward(address string) (string, func(), error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", nil, err
+	}
+	parsed, err := url.Parse(s.URI)
+	if err != nil {
+		return "", nil, err
+	}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", parsed.Host)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			for _, ends := range [][2]net.Conn{{client, server}, {server, client}} {
+				go func() {
+					_, _ = io.Copy(ends[0], ends[1])
+					ends[0].Close()
+				}()
+			}
+		}
+	}()
+	return listener.Addr().String(), func() { listener.Close() }, nil
 }

@@ -46,6 +46,9 @@ func TestLeavingALoopLosesAndReordersNothing(t *testing.T) {
 	}
 	for batch, err := range buffer.Batches(soon(t), 1000) {
 		must(t, err)
+		if lines := strings.Count(string(batch.Lines()), "\n"); lines != batch.Len() {
+			t.Error(lines, "lines of", batch.Len(), "messages")
+		}
 		for _, message := range batch.Messages() {
 			ids = append(ids, message.DocumentID())
 		}
@@ -102,6 +105,23 @@ func TestAckOfAPartOfABatch(t *testing.T) {
 	part.Ack()
 	if worker.ResumeToken() != part.Message(1).ResumeToken() {
 		t.Error("not where its last message is")
+	}
+}
+
+func TestBatchOfWhatOneReceiveHasLeft(t *testing.T) {
+	buffer, worker, collection := follow(t, nil)
+	ground.Insert(t, collection, 0, 3)
+	settled(t, buffer, 3)
+	next(t, buffer)
+	rest, err := buffer.RecvBatch(soon(t), 1000)
+	must(t, err)
+	if lines := strings.Count(string(rest.Lines()), "\n"); rest.Len() != 2 || lines != 2 {
+		t.Error(rest.Len(), "messages", lines, "lines")
+	}
+	opened := worker.ResumeToken()
+	rest.Ack()
+	if worker.ResumeToken() != opened {
+		t.Error("the message before is acked too")
 	}
 }
 

@@ -9,7 +9,7 @@ package mongostream
 type Status int32
 
 const (
-	StatusOk          Status = 0
+	StatusOK          Status = 0
 	StatusTimeout     Status = 1
 	StatusClosed      Status = 2
 	StatusArgument    Status = -1

@@ -199,7 +199,7 @@ func (b *Buffer) receive(max int) (*Batch, error) {
 	defer b.life.RUnlock()
 	received := C.msgo_receive(b.pointer, C.size_t(max))
 	switch Status(received.status) {
-	case StatusOk:
+	case StatusOK:
 		return newBatch(received), nil
 	case StatusTimeout:
 		return nil, errNothing

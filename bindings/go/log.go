@@ -31,7 +31,7 @@ func SetLogger(logger *slog.Logger, level LogLevel) error {
 	if logger == nil {
 		level = LogLevelOff
 	}
-	if status := C.msgo_log_set(logger != nil, C.int32_t(level)); Status(status) != StatusOk {
+	if status := C.msgo_log_set(logger != nil, C.int32_t(level)); Status(status) != StatusOK {
 		text := "a line of the log is just being written, and its logger cannot set another one"
 		if Status(status) == StatusArgument {
 			text = "this level of the log does not exist"

@@ -117,6 +117,15 @@ func (m *Message) ResumeToken() string {
 	return C.GoString(C.ms_message_resume_token(m.pointer))
 }
 
+// Position gives the place after this message as an opaque text: everything that the worker delivered up to and including
+// this message is done. Store it in the same transaction as what you make of the message, and start again with it as the
+// option start_at_position: then each message takes effect exactly once, also in the middle of a snapshot. "" for an event
+// without a resume token and for a document without an _id.
+func (m *Message) Position() string {
+	defer m.use().release()
+	return C.GoString(C.ms_message_position(m.pointer))
+}
+
 // Worker gives the name of the worker that read the message.
 func (m *Message) Worker() string {
 	defer m.use().release()

@@ -84,6 +84,22 @@ func TestDocumentOfASnapshotHasNoTime(t *testing.T) {
 	}
 }
 
+func TestAWorkerStartsAfterAPositionAlsoInASnapshot(t *testing.T) {
+	collection := server.Database(t).Collection("c")
+	insert(t, collection, bson.M{"_id": 1}, bson.M{"_id": 2})
+	position := ""
+	for _, id := range []string{"1", "2"} {
+		buffer := mongostream.NewBuffer(10)
+		watch(t, buffer, collection, mongostream.Options{"snapshot": "initial", "start_at_position": position})
+		message := next(t, buffer)
+		if message.DocumentID() != id || message.Operation() != "snapshot" {
+			t.Error(message.DocumentID(), message.Operation(), "and not", id)
+		}
+		position = message.Position()
+		buffer.Free()
+	}
+}
+
 func TestEveryTypeOfValue(t *testing.T) {
 	oid, err := primitive.ObjectIDFromHex("abababababababababababab")
 	must(t, err)

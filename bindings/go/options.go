@@ -75,7 +75,7 @@ func set(options *C.ms_options, name string, value any) error {
 	}
 	defer C.free(unsafe.Pointer(nativeText))
 	var failure *C.ms_error
-	if status := C.ms_options_set(options, nativeName, nativeText, &failure); Status(status) != StatusOk {
+	if status := C.ms_options_set(options, nativeName, nativeText, &failure); Status(status) != StatusOK {
 		return takeError(status, failure)
 	}
 	return nil

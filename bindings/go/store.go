@@ -32,7 +32,7 @@ type CheckpointStore interface {
 func setStore(options *C.ms_options, store CheckpointStore) error {
 	handle := cgo.NewHandle(store)
 	var failure *C.ms_error
-	if status := C.msgo_set_store(options, C.uintptr_t(handle), &failure); Status(status) != StatusOk {
+	if status := C.msgo_set_store(options, C.uintptr_t(handle), &failure); Status(status) != StatusOK {
 		handle.Delete()
 		return takeError(status, failure)
 	}

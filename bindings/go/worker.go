@@ -112,7 +112,7 @@ func (w *Worker) ask(ask func(**C.ms_error) C.ms_status) error {
 	var failure *C.ms_error
 	status := ask(&failure)
 	switch Status(status) {
-	case StatusOk:
+	case StatusOK:
 		return nil
 	case StatusTimeout:
 		return errNothing

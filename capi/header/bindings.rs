@@ -257,8 +257,11 @@ pub(crate) fn go(abi: &Abi) -> String {
             "\n// {kind} has the constants of {}.\ntype {kind} int32\n\nconst (",
             of.name
         );
-        let name =
-            |constant: &str| format!("{prefix}{}", camel(constant.trim_start_matches("ERR_")));
+        // Go writes initialisms in capitals.
+        let name = |constant: &str| match constant {
+            "OK" => format!("{prefix}OK"),
+            _ => format!("{prefix}{}", camel(constant.trim_start_matches("ERR_"))),
+        };
         let width = constants(of).map(|(constant, _)| name(constant).len()).max().unwrap_or(0);
         for (constant, value) in constants(of) {
             let _ = writeln!(text, "\t{:width$} {kind} = {value}", name(constant));

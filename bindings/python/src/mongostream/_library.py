@@ -1,0 +1,214 @@
+"""The native library: found, checked, and its functions bound once."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import ctypes.util
+import os
+import pathlib
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from . import _abi
+
+if sys.platform == "darwin":
+    _FILE = "libmongostream.dylib"
+elif sys.platform == "win32":
+    _FILE = "mongostream.dll"
+else:
+    _FILE = "libmongostream.so"
+
+_VARIABLE = "MONGOSTREAM_LIBRARY"
+
+OK = int(_abi.Status.OK)
+TIMEOUT = int(_abi.Status.TIMEOUT)
+CLOSED = int(_abi.Status.CLOSED)
+
+
+def _candidates() -> Iterator[str]:
+    packed = pathlib.Path(__file__).with_name(_FILE)
+    if packed.exists():
+        yield str(packed)
+    named = os.environ.get(_VARIABLE)
+    if named:
+        yield named
+    else:
+        yield ctypes.util.find_library("mongostream") or _FILE
+
+
+def _version(number: int) -> tuple[int, int, int]:
+    return number // 1000000, number // 1000 % 1000, number % 1000
+
+
+def _check_version(path: str, found: tuple[int, int, int]) -> None:
+    wanted = _abi.VERSION
+    same = 1 if wanted[0] else 2
+    if found[:same] == wanted[:same] and found >= wanted:
+        return
+    raise ImportError(
+        "{} is version {}.{}.{}; this package was made for {}.{}.{}, and takes that or a later {}.x".format(
+            path, *found, *wanted, ".".join(str(part) for part in wanted[:same])
+        )
+    )
+
+
+def _load() -> tuple[str, ctypes.CDLL]:
+    failures = []
+    for path in _candidates():
+        try:
+            library = ctypes.CDLL(path)
+        except OSError as failure:
+            failures.append(f"{path}: {failure}")
+            continue
+        try:
+            number = library.ms_version_number
+        except AttributeError:
+            raise ImportError(f"{path} is not the mongostream library") from None
+        number.restype = ctypes.c_uint32
+        _check_version(path, _version(number()))
+        return path, library
+    raise ImportError(
+        f"cannot load the mongostream library ({'; '.join(failures)}). It is looked for in the package, "
+        f"then where the environment variable {_VARIABLE} points, then in the system."
+    )
+
+
+path, _cdll = _load()
+
+
+def bind(name: str, returns: Any = None) -> Any:
+    """A function of the library. Each call gives an object of its own, so two may return different types."""
+    function = _cdll[name]
+    restype, function.argtypes = _abi.FUNCTIONS[name]
+    function.restype = returns or restype
+    return function
+
+
+# Not empty at the end of the interpreter. What is freed then could call a store of the program's, which may be
+# half torn down; the process ends anyway.
+ending: list[bool] = []
+
+# A handle frees itself with its last reference. A call holds a reference to its arguments, so no other thread and
+# no collection of garbage frees a handle that is in use.
+
+
+class ErrorHandle(ctypes.c_void_p):
+    """ms_error *"""
+
+    def __del__(self, free: Any = bind("ms_error_free")) -> None:
+        if self:
+            free(self)
+
+
+class MessageHandle(ctypes.c_void_p):
+    """ms_message *, from a receive or a clone."""
+
+    def __del__(self, free: Any = bind("ms_message_free")) -> None:
+        if self:
+            free(self)
+
+
+class BatchHandle(ctypes.c_void_p):
+    """ms_batch *"""
+
+    def __del__(self, free: Any = bind("ms_batch_free")) -> None:
+        if self:
+            free(self)
+
+
+class OptionsHandle(ctypes.c_void_p):
+    """ms_options *"""
+
+    def __del__(self, free: Any = bind("ms_options_free"), ending: list[bool] = ending) -> None:
+        if self and not ending:
+            free(self)
+
+
+class WorkerHandle(ctypes.c_void_p):
+    """ms_worker *"""
+
+    def __del__(self, free: Any = bind("ms_worker_free"), ending: list[bool] = ending) -> None:
+        if self and not ending:
+            free(self)
+
+
+class BufferHandle(ctypes.c_void_p):
+    """ms_buffer *"""
+
+    def __del__(self, free: Any = bind("ms_buffer_free"), ending: list[bool] = ending) -> None:
+        if self and not ending:
+            free(self)
+
+
+ms_version = bind("ms_version")
+ms_status_name = bind("ms_status_name")
+ms_error_status = bind("ms_error_status")
+ms_error_message = bind("ms_error_message")
+ms_error_server_code = bind("ms_error_server_code")
+ms_error_is_retriable = bind("ms_error_is_retriable")
+ms_error_worker = bind("ms_error_worker")
+ms_log_set = bind("ms_log_set")
+ms_options_new = bind("ms_options_new", OptionsHandle)
+ms_options_set = bind("ms_options_set")
+ms_options_clone = bind("ms_options_clone", OptionsHandle)
+ms_options_describe = bind("ms_options_describe")
+ms_options_set_checkpoint_store = bind("ms_options_set_checkpoint_store")
+ms_buffer_new = bind("ms_buffer_new", BufferHandle)
+ms_buffer_new_with = bind("ms_buffer_new_with", BufferHandle)
+ms_shutdown = bind("ms_shutdown")
+ms_string_free = bind("ms_string_free")
+ms_buffer_recv_message = bind("ms_buffer_recv_message")
+ms_buffer_recv_batch = bind("ms_buffer_recv_batch")
+ms_buffer_fd = bind("ms_buffer_fd")
+ms_buffer_len = bind("ms_buffer_len")
+ms_buffer_stats = bind("ms_buffer_stats")
+ms_buffer_metrics = bind("ms_buffer_metrics")
+ms_buffer_close = bind("ms_buffer_close")
+ms_worker_start = bind("ms_worker_start", WorkerHandle)
+ms_worker_name = bind("ms_worker_name")
+ms_worker_get_state = bind("ms_worker_get_state")
+ms_worker_wait_ready = bind("ms_worker_wait_ready")
+ms_worker_stop = bind("ms_worker_stop")
+ms_worker_join = bind("ms_worker_join")
+ms_worker_resume_token = bind("ms_worker_resume_token")
+# JSON has no NUL inside, so ctypes may look for its end: that is quicker than a length that comes beside it.
+ms_message_json = bind("ms_message_json", ctypes.c_char_p)
+ms_message_bson = bind("ms_message_bson")
+ms_message_operation = bind("ms_message_operation")
+ms_message_namespace = bind("ms_message_namespace")
+ms_message_document_id = bind("ms_message_document_id")
+ms_message_cluster_time = bind("ms_message_cluster_time")
+ms_message_updated_paths = bind("ms_message_updated_paths", ctypes.c_char_p)
+ms_message_resume_token = bind("ms_message_resume_token")
+ms_message_worker = bind("ms_message_worker")
+ms_message_clone = bind("ms_message_clone", MessageHandle)
+ms_message_ack = bind("ms_message_ack")
+ms_batch_len = bind("ms_batch_len")
+ms_batch_get = bind("ms_batch_get")
+ms_batch_json_lines = bind("ms_batch_json_lines")
+ms_batch_ack = bind("ms_batch_ack")
+
+
+def take_text(address: int | None) -> str | None:
+    """The text at an address that the library has given away; frees it."""
+    if not address:
+        return None
+    try:
+        return ctypes.string_at(address).decode()
+    finally:
+        ms_string_free(address)
+
+
+def _on_exit_of_main_thread() -> None:
+    # Otherwise the interpreter would wait for threads that wait for messages.
+    ms_shutdown()
+
+
+# The interpreter first ends and joins the threads that are not daemons, and only then does what atexit has.
+try:
+    threading._register_atexit(_on_exit_of_main_thread)  # type: ignore[attr-defined]
+except (AttributeError, RuntimeError):
+    atexit.register(_on_exit_of_main_thread)

@@ -10,7 +10,7 @@ import pathlib
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _abi
 
@@ -95,7 +95,13 @@ ending: list[bool] = []
 # no collection of garbage frees a handle that is in use.
 
 
-class ErrorHandle(ctypes.c_void_p):
+class _Handle(ctypes.c_void_p):
+    def __reduce__(self) -> NoReturn:
+        # Two handles of one object would both free it.
+        raise TypeError("an object of mongostream can be neither pickled nor copied deeply")
+
+
+class ErrorHandle(_Handle):
     """ms_error *"""
 
     def __del__(self, free: Any = bind("ms_error_free")) -> None:
@@ -103,7 +109,7 @@ class ErrorHandle(ctypes.c_void_p):
             free(self)
 
 
-class MessageHandle(ctypes.c_void_p):
+class MessageHandle(_Handle):
     """ms_message *, from a receive or a clone."""
 
     def __del__(self, free: Any = bind("ms_message_free")) -> None:
@@ -111,7 +117,7 @@ class MessageHandle(ctypes.c_void_p):
             free(self)
 
 
-class BatchHandle(ctypes.c_void_p):
+class BatchHandle(_Handle):
     """ms_batch *"""
 
     def __del__(self, free: Any = bind("ms_batch_free")) -> None:
@@ -119,7 +125,7 @@ class BatchHandle(ctypes.c_void_p):
             free(self)
 
 
-class OptionsHandle(ctypes.c_void_p):
+class OptionsHandle(_Handle):
     """ms_options *"""
 
     def __del__(self, free: Any = bind("ms_options_free"), ending: list[bool] = ending) -> None:
@@ -127,7 +133,7 @@ class OptionsHandle(ctypes.c_void_p):
             free(self)
 
 
-class WorkerHandle(ctypes.c_void_p):
+class WorkerHandle(_Handle):
     """ms_worker *"""
 
     def __del__(self, free: Any = bind("ms_worker_free"), ending: list[bool] = ending) -> None:
@@ -135,7 +141,7 @@ class WorkerHandle(ctypes.c_void_p):
             free(self)
 
 
-class BufferHandle(ctypes.c_void_p):
+class BufferHandle(_Handle):
     """ms_buffer *"""
 
     def __del__(self, free: Any = bind("ms_buffer_free"), ending: list[bool] = ending) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # A deadline for what happens at once on a quiet machine.
 LONG = 60.0
+# How long the ends of programs have taken, for the summary.
+MEASURED: list[tuple[str, float]] = []
 FOLLOW = pathlib.Path(__file__).parents[3] / "examples" / "python" / "follow.py"
 
 
@@ -91,14 +94,14 @@ def refused_uri() -> str:
 class Program:
     """A program of its own, which writes a line when it has come somewhere."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], python: str = sys.executable, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", *command],
+            [python, "-X", "dev", "-W", "error", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, **environment},
         )
         assert self.process.stdout and self.process.stderr
         self.out: list[str] = []
@@ -137,9 +140,13 @@ class Program:
 
     def end_by(self, number: signal.Signals) -> tuple[int, float]:
         """The exit code, and the seconds from the signal to the end."""
+        descriptor = os.pidfd_open(self.process.pid)
         began = time.monotonic()
         self.process.send_signal(number)
-        return self.end(), time.monotonic() - began
+        select.select([descriptor], [], [], LONG)
+        seconds = time.monotonic() - began
+        os.close(descriptor)
+        return self.end(), seconds
 
 
 def script(code: str, *arguments: str) -> Program:

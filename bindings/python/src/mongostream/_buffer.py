@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from typing_extensions import Self
-
 from . import _library as ms
 from ._errors import ArgumentError, Error, error_of, forked
 from ._message import Batch, Message
@@ -23,7 +21,7 @@ from ._waiting import Readers, poll_async, wait
 from ._worker import Worker
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 _logger = logging.getLogger("mongostream")
 

@@ -9,6 +9,7 @@ import operator
 import os
 import time
 from collections.abc import Iterator, Mapping
+from ctypes import byref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -117,13 +118,14 @@ class Buffer:
     # Receiving
 
     def __iter__(self) -> Iterator[Message]:
-        receive, buffer = ms.ms_buffer_recv_message, self._handle
+        receive, buffer, now = ms.ms_buffer_recv_message_now, self._handle, ms.NOW
         error = ms.ErrorHandle()
+        place = byref(error)
         while True:
             handle = ms.MessageHandle()
-            status = receive(buffer, 0, handle, error)
+            status = receive(buffer, now, byref(handle), place)
             if status == ms.TIMEOUT:
-                status = self._wait(receive, (), handle, error, None)
+                status = self._wait(ms.ms_buffer_recv_message, (), handle, error, None)
             if status == ms.OK:
                 yield Message(handle, None)
             elif status == ms.CLOSED:
@@ -141,7 +143,7 @@ class Buffer:
         `WorkerError` where a worker has failed: receiving may go on. On a buffer that no worker has fed yet it waits.
         """
         handle, error = ms.MessageHandle(), ms.ErrorHandle()
-        status = ms.ms_buffer_recv_message(self._handle, 0, handle, error)
+        status = ms.ms_buffer_recv_message_now(self._handle, ms.NOW, byref(handle), byref(error))
         if status == ms.TIMEOUT:
             status = self._wait(ms.ms_buffer_recv_message, (), handle, error, timeout)
         return Message(handle, None) if self._has(status, error) else None

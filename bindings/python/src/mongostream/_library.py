@@ -87,6 +87,16 @@ def bind(name: str, returns: Any = None) -> Any:
     return function
 
 
+def quick(name: str, returns: Any = None) -> Any:
+    """A function that is called for every message. It takes a third less time where ctypes checks no arguments.
+
+    So these have to be right: handles, None, objects of ctypes or byref of them, and never an int.
+    """
+    function = _cdll[name]
+    function.restype = returns or _abi.FUNCTIONS[name][0]
+    return function
+
+
 # Not empty at the end of the interpreter. What is freed then could call a store of the program's, which may be
 # half torn down; the process ends anyway.
 ending: list[bool] = []
@@ -115,6 +125,10 @@ class MessageHandle(_Handle):
     def __del__(self, free: Any = bind("ms_message_free")) -> None:
         if self:
             free(self)
+
+
+class BorrowedMessage(ctypes.c_void_p):
+    """const ms_message *, of a batch"""
 
 
 class BatchHandle(_Handle):
@@ -168,6 +182,9 @@ ms_shutdown = bind("ms_shutdown")
 ms_string_free = bind("ms_string_free")
 ms_buffer_recv_message = bind("ms_buffer_recv_message")
 ms_buffer_recv_batch = bind("ms_buffer_recv_batch")
+# With the timeout NOW.
+ms_buffer_recv_message_now = quick("ms_buffer_recv_message")
+NOW = ctypes.c_int64(0)
 ms_buffer_fd = bind("ms_buffer_fd")
 ms_buffer_len = bind("ms_buffer_len")
 ms_buffer_stats = bind("ms_buffer_stats")
@@ -181,19 +198,19 @@ ms_worker_stop = bind("ms_worker_stop")
 ms_worker_join = bind("ms_worker_join")
 ms_worker_resume_token = bind("ms_worker_resume_token")
 # JSON has no NUL inside, so ctypes may look for its end: that is quicker than a length that comes beside it.
-ms_message_json = bind("ms_message_json", ctypes.c_char_p)
-ms_message_bson = bind("ms_message_bson")
-ms_message_operation = bind("ms_message_operation")
-ms_message_namespace = bind("ms_message_namespace")
-ms_message_document_id = bind("ms_message_document_id")
-ms_message_cluster_time = bind("ms_message_cluster_time")
-ms_message_updated_paths = bind("ms_message_updated_paths", ctypes.c_char_p)
-ms_message_resume_token = bind("ms_message_resume_token")
-ms_message_worker = bind("ms_message_worker")
-ms_message_clone = bind("ms_message_clone", MessageHandle)
-ms_message_ack = bind("ms_message_ack")
+ms_message_json = quick("ms_message_json", ctypes.c_char_p)
+ms_message_bson = quick("ms_message_bson")
+ms_message_operation = quick("ms_message_operation")
+ms_message_namespace = quick("ms_message_namespace")
+ms_message_document_id = quick("ms_message_document_id")
+ms_message_cluster_time = quick("ms_message_cluster_time")
+ms_message_updated_paths = quick("ms_message_updated_paths", ctypes.c_char_p)
+ms_message_resume_token = quick("ms_message_resume_token")
+ms_message_worker = quick("ms_message_worker")
+ms_message_clone = quick("ms_message_clone", MessageHandle)
+ms_message_ack = quick("ms_message_ack")
 ms_batch_len = bind("ms_batch_len")
-ms_batch_get = bind("ms_batch_get")
+ms_batch_get = bind("ms_batch_get", BorrowedMessage)
 ms_batch_json_lines = bind("ms_batch_json_lines")
 ms_batch_ack = bind("ms_batch_ack")
 

@@ -6,6 +6,7 @@ import ctypes
 import json
 import threading
 from collections.abc import Iterator
+from ctypes import byref
 from typing import Any, NamedTuple, cast
 
 from . import _library as ms
@@ -41,7 +42,7 @@ class Message:
     __slots__ = ("__weakref__", "_batch", "_handle")
 
     def __init__(self, handle: Any, batch: ms.BatchHandle | None) -> None:
-        # A message of a batch is an address, which lives as long as the batch.
+        # A message of a batch is borrowed, and lives as long as the batch.
         self._handle = handle
         self._batch = batch
 
@@ -54,7 +55,7 @@ class Message:
     def bson(self) -> bytes:
         """The server's change event as BSON. ``bson.decode`` of PyMongo takes it."""
         length = ctypes.c_size_t()
-        return ctypes.string_at(ms.ms_message_bson(self._handle, length), length.value)
+        return ctypes.string_at(ms.ms_message_bson(self._handle, byref(length)), length.value)
 
     def document(self) -> dict[str, Any]:
         """The message's JSON as a dict. Values are Extended JSON: ``{"$oid": "652f..."}`` for an ObjectId."""
@@ -83,7 +84,7 @@ class Message:
     def cluster_time(self) -> ClusterTime | None:
         """When the change happened, by the cluster's clock; None for a document of a snapshot."""
         seconds, increment = ctypes.c_uint32(), ctypes.c_uint32()
-        if not ms.ms_message_cluster_time(self._handle, seconds, increment):
+        if not ms.ms_message_cluster_time(self._handle, byref(seconds), byref(increment)):
             return None
         return ClusterTime(seconds.value, increment.value)
 
@@ -165,8 +166,8 @@ class Batch:
     def __iter__(self) -> Iterator[Message]:
         for index in range(len(self)):
             with self._lock:
-                address = ms.ms_batch_get(self._handle, index)
-            yield Message(address, self._handle)
+                handle = ms.ms_batch_get(self._handle, index)
+            yield Message(handle, self._handle)
 
     def __repr__(self) -> str:
         return f"<mongostream.Batch of {len(self)} messages>"

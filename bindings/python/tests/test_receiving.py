@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import select
 import signal
 import threading
@@ -292,3 +293,39 @@ def test_the_bound_in_bytes_holds(place: Place, orders: Orders) -> None:
         eventually(lambda: len(buffer) == 2, "two messages, and no room for a third")
         assert ids(receive_many(buffer, 10)) == [str(number) for number in range(10)]
         assert buffer.stats()["high_water"] <= 2
+
+
+def memory() -> int:
+    """Bytes that this process has in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_what_is_received_is_freed(place: Place, orders: Orders) -> None:
+    """A message that is not freed keeps its reply of up to 16 MB."""
+    with mongostream.Buffer(50) as buffer:
+        place.watch(buffer, batch_size=100)
+        text = "x" * 50_000
+        before = 0
+        for turn in range(8):
+            orders.insert_many([{"text": text} for _ in range(500)])
+            for _ in range(200):
+                receive(buffer).ack()
+            for _ in range(100):
+                message = receive(buffer)
+                assert len(message.clone().json) > len(text)
+                assert len(message.bson) > len(text)
+            left = 200
+            while left:
+                batch = buffer.recv_batch(left, LONG)
+                assert batch is not None
+                left -= len(batch)
+                assert len(batch.lines) > len(text)
+                assert batch[0].operation == "insert"
+            for _ in range(1000):
+                assert buffer.stats() and buffer.metrics()
+                with pytest.raises(mongostream.ArgumentError):
+                    buffer.watch("nonsense")
+            if turn == 2:
+                before = memory()
+        assert memory() - before < 60_000_000

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 LONG = 60.0
 # How long the ends of programs have taken, for the summary.
 MEASURED: list[tuple[str, float]] = []
-FOLLOW = pathlib.Path(__file__).parents[3] / "examples" / "python" / "follow.py"
+EXAMPLES = pathlib.Path(__file__).parents[3] / "examples" / "python"
+FOLLOW = EXAMPLES / "follow.py"
 
 
 class Server(NamedTuple):

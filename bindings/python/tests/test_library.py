@@ -67,6 +67,11 @@ def test_another_library_is_refused(package: pathlib.Path) -> None:
     assert "is not the mongostream library" in run(package, MONGOSTREAM_LIBRARY=_ctypes.__file__).stderr
 
 
+def test_a_library_without_a_function_is_too_old() -> None:
+    with pytest.raises(ImportError, match="too old for this package: it has no ms_nonsense"):
+        _library.bind("ms_nonsense")
+
+
 @pytest.mark.parametrize(
     ("made_for", "found", "fits"),
     [

@@ -79,9 +79,16 @@ def _load() -> tuple[str, ctypes.CDLL]:
 path, _cdll = _load()
 
 
+def _function(name: str) -> Any:
+    try:
+        return _cdll[name]
+    except AttributeError:
+        raise ImportError(f"the library {path} is too old for this package: it has no {name}") from None
+
+
 def bind(name: str, returns: Any = None) -> Any:
     """A function of the library. Each call gives an object of its own, so two may return different types."""
-    function = _cdll[name]
+    function = _function(name)
     restype, function.argtypes = _abi.FUNCTIONS[name]
     function.restype = returns or restype
     return function
@@ -92,7 +99,7 @@ def quick(name: str, returns: Any = None) -> Any:
 
     So these have to be right: handles, None, objects of ctypes or byref of them, and never an int.
     """
-    function = _cdll[name]
+    function = _function(name)
     function.restype = returns or _abi.FUNCTIONS[name][0]
     return function
 
@@ -206,6 +213,7 @@ ms_message_document_id = quick("ms_message_document_id")
 ms_message_cluster_time = quick("ms_message_cluster_time")
 ms_message_updated_paths = quick("ms_message_updated_paths", ctypes.c_char_p)
 ms_message_resume_token = quick("ms_message_resume_token")
+ms_message_position = quick("ms_message_position")
 ms_message_worker = quick("ms_message_worker")
 ms_message_clone = quick("ms_message_clone", MessageHandle)
 ms_message_ack = quick("ms_message_ack")

@@ -100,6 +100,18 @@ class Message:
         return None if token is None else _text(token)
 
     @property
+    def position(self) -> str | None:
+        """The place after this message, an opaque text: everything up to and including this message is done.
+
+        Store it in one transaction with what you make of the message, and start again with it as
+        ``start_at_position``: then each message takes effect exactly once, without acks and without a checkpoint.
+        Handle messages in the order in which you received them. Documents of a snapshot have a position too. None for
+        an event without a place in the stream (only a pipeline that removes ``_id`` makes one).
+        """
+        position = ms.ms_message_position(self._handle)
+        return None if position is None else _text(position)
+
+    @property
     def worker(self) -> str:
         """The name of the worker that read the message."""
         return _text(ms.ms_message_worker(self._handle))

@@ -19,9 +19,13 @@ def follow(uri: str, database: str, collection: str, options: mongostream.Option
     none = "-"
     # The end of the block waits until the worker has ended and its checkpoint is saved.
     with mongostream.Buffer(1024) as buffer:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # What is queued is still printed: the loop ends when the buffer is drained.
-            signal.signal(number, lambda *_: buffer.close())
+
+        def end(number: int, _: object) -> None:
+            buffer.close()  # what is queued is still printed, then the loop ends
+            signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
+
+        signal.signal(signal.SIGINT, end)
+        signal.signal(signal.SIGTERM, end)
         worker = buffer.watch(
             uri,
             None if database == none else database,

@@ -31,17 +31,28 @@ EXAMPLES = pathlib.Path(__file__).parents[3] / "examples" / "python"
 FOLLOW = EXAMPLES / "follow.py"
 
 
+def read(pid: int, name: str) -> str:
+    return pathlib.Path(f"/proc/{pid}/{name}").read_text()
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield child
+            yield from descendants(child)
+
+
 class Server(NamedTuple):
     uri: str
     ground: int
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        processes = pathlib.Path(f"/proc/{self.ground}/task").glob("*/children")
-        servers = [int(pid) for file in processes for pid in file.read_text().split()]
+        servers = [pid for pid in descendants(self.ground) if read(pid, "comm").startswith("mongod")]
         assert servers
         for pid in servers:
             os.kill(pid, signal.SIGSTOP)
+            eventually(lambda: read(pid, "stat").rsplit(")", 1)[1].split()[0] == "T", "a frozen server")  # noqa: B023
         try:
             yield
         finally:

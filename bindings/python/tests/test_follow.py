@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,20 @@ def test_a_signal_ends_it_at_once_while_the_server_hangs(
             code, seconds = program.end_by(signal.SIGINT)
         MEASURED.append(("while the server hangs", seconds))
         assert code == 0
+        assert seconds < AT_ONCE
+
+
+def test_a_second_signal_does_not_wait_for_a_checkpoint(server: Server, place: Place, orders: Orders) -> None:
+    with follow(place, f"checkpoint_collection={place.database}_state.checkpoints", "checkpoint_ms=100000") as program:
+        program.has_said("ready")
+        orders.insert_one({"_id": 1})
+        program_has_printed(program, 1)
+        with server.frozen():
+            program.process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                program.process.wait(0.5)
+            code, seconds = program.end_by(signal.SIGINT)
+        assert code == -signal.SIGINT
         assert seconds < AT_ONCE
 
 

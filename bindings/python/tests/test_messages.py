@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import os
+import pathlib
 import pickle
 import struct
 import uuid
@@ -15,7 +17,7 @@ import bson
 import pytest
 from bson import json_util
 from bson.raw_bson import RawBSONDocument
-from helpers import Place, ids, receive, receive_many
+from helpers import LONG, Place, eventually, ids, receive, receive_many
 from pymongo.collection import Collection
 
 import mongostream
@@ -137,15 +139,12 @@ def test_relaxed_json_is_what_pymongo_reads(place: Place, orders: Orders, buffer
 def test_odd_text_is_one_line(place: Place, orders: Orders, buffer: mongostream.Buffer) -> None:
     place.watch(buffer)
     orders.insert_many([{"_id": ODD}, {"_id": "b", "text": ODD}])
-    batch = buffer.recv_batch(1, LONG_TIME)
+    batch = buffer.recv_batch(1, LONG)
     assert batch is not None
     lines = batch.lines
     assert lines.count(b"\n") == 1
     assert json.loads(lines)["FullDocument"]["_id"] == ODD
     assert batch[0].document_id == ODD
-
-
-LONG_TIME = 60
 
 
 def test_a_message_near_16_mb_arrives_whole(place: Place, orders: Orders, buffer: mongostream.Buffer) -> None:
@@ -162,12 +161,12 @@ def test_messages_outlive_everything(place: Place, orders: Orders) -> None:
     worker = place.watch(buffer)
     orders.insert_many([{"_id": number} for number in range(4)])
     alone = receive(buffer)
-    batch = buffer.recv_batch(3, LONG_TIME)
+    batch = buffer.recv_batch(3, LONG)
     assert batch is not None
     first = batch[0]
     gone = [weakref.ref(each) for each in (buffer, worker, batch)]
     buffer.close()
-    worker.join(LONG_TIME)
+    worker.join(LONG)
     del buffer, worker, batch
     gc.collect()
     assert [each() for each in gone] == [None, None, None]
@@ -180,7 +179,7 @@ def test_a_clone_is_the_same_message(place: Place, orders: Orders, buffer: mongo
     worker = place.watch(buffer)
     orders.insert_many([{"_id": number} for number in range(3)])
     alone = receive(buffer)
-    batch = buffer.recv_batch(1, LONG_TIME)
+    batch = buffer.recv_batch(1, LONG)
     assert batch is not None
     clones = [alone.clone(), batch[0].clone()]
     token = batch[0].resume_token
@@ -206,7 +205,7 @@ def test_copies_share_one_handle(place: Place, orders: Orders, buffer: mongostre
 def test_what_would_free_a_handle_twice_is_refused(place: Place, orders: Orders, buffer: mongostream.Buffer) -> None:
     worker = place.watch(buffer)
     orders.insert_many([{}, {}])
-    for each in (buffer, worker, receive(buffer), buffer.recv_batch(1, LONG_TIME)):
+    for each in (buffer, worker, receive(buffer), buffer.recv_batch(1, LONG)):
         with pytest.raises(TypeError, match="pickle"):
             pickle.dumps(each)
         with pytest.raises(TypeError, match="pickle"):
@@ -218,7 +217,7 @@ def test_garbage_in_circles_is_freed_in_any_order(place: Place, orders: Orders) 
         buffer = mongostream.Buffer()
         worker = place.watch(buffer)
         orders.insert_many([{"turn": turn} for _ in range(10)])
-        things: list[Any] = [buffer, worker, *receive_many(buffer, 5), buffer.recv_batch(5, LONG_TIME), iter(buffer)]
+        things: list[Any] = [buffer, worker, *receive_many(buffer, 5), buffer.recv_batch(5, LONG), iter(buffer)]
         if turn % 2:
             things.reverse()
         circle = weakref.ref(buffer)
@@ -226,3 +225,49 @@ def test_garbage_in_circles_is_freed_in_any_order(place: Place, orders: Orders) 
         del buffer, worker, things
         gc.collect()
         assert circle() is None
+
+
+def test_messages_of_a_batch_keep_it(place: Place, orders: Orders, buffer: mongostream.Buffer) -> None:
+    place.watch(buffer)
+    orders.insert_many([{"_id": number} for number in range(4)])
+    eventually(lambda: len(buffer) == 4, "four queued messages")
+    batch = buffer.recv_batch(4)
+    assert batch is not None
+    handle = weakref.ref(batch._handle)
+    last = list(batch)[-1]
+    del batch
+    assert last.document_id == "3"
+    assert handle() is not None
+    del last
+    assert handle() is None
+
+
+def workers_threads() -> int:
+    """Threads of workers; others of the library stay."""
+    tasks = pathlib.Path("/proc/self/task").iterdir()
+    names = [(task / "comm").read_text().strip() for task in tasks if (task / "comm").exists()]
+    return len([name for name in names if name.startswith("mongostream")])
+
+
+def test_what_nobody_holds_ends_and_gives_back_its_descriptor(place: Place) -> None:
+    with mongostream.Buffer() as first:
+        place.watch(first)  # so the threads that all share are there
+        before = workers_threads()
+        buffer = mongostream.Buffer()
+        descriptor = buffer.fileno()
+        for _ in range(5):
+            place.watch(buffer)
+        assert workers_threads() >= before + 5
+        os.fstat(descriptor)
+        del buffer
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        eventually(lambda: workers_threads() <= before, "the end of the workers")
+
+
+def test_a_worker_that_is_held_alone_does_not_keep_the_buffer(place: Place) -> None:
+    buffer = mongostream.Buffer()
+    worker = place.watch(buffer)
+    del buffer
+    worker.join(LONG)
+    assert worker.state == mongostream.WorkerState.STOPPED

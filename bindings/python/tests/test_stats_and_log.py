@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -52,6 +53,31 @@ def test_a_buffer_lets_go_of_workers_that_have_ended(place: Place, buffer: mongo
         worker.stop()
         worker.join(LONG)
     assert buffer._workers == [worker]
+
+
+def test_threads_start_workers_at_once(place: Place, buffer: mongostream.Buffer) -> None:
+    class Nothing:
+        def load(self, name: str) -> None:
+            return None
+
+        def save(self, name: str, text: str) -> None:
+            pass
+
+    store = Nothing()
+
+    def start(number: int) -> None:
+        for turn in range(5):
+            name = f"{number} {turn}"
+            place.watch(buffer, name=name, checkpoint_store=store, checkpoint_name=name)
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    workers = buffer.stats()["workers"]
+    assert [worker["state"] for worker in workers] == ["streaming"] * 30
+    assert len(buffer._workers) == 30
 
 
 def test_a_worker_that_nobody_holds_goes_on(place: Place, orders: Orders, buffer: mongostream.Buffer) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import operator
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from ctypes import byref
@@ -65,6 +66,7 @@ class Buffer:
             sizes.append(_size("max_bytes", max_bytes))
         self._handle: ms.BufferHandle = ms.ms_buffer_new(*sizes) if len(sizes) == 1 else ms.ms_buffer_new_with(*sizes)
         self._workers: list[Worker] = []
+        self._lock = threading.Lock()
         self._readers = Readers()
         self._turn_ends = 0.0
 
@@ -111,8 +113,8 @@ class Buffer:
         if not handle:
             raise error_of(error)
         worker = Worker(handle, binding)
-        self._workers = [earlier for earlier in self._workers if not earlier._is_over()]
-        self._workers.append(worker)
+        with self._lock:
+            self._workers = [earlier for earlier in self._workers if not earlier._is_over()] + [worker]
         return worker
 
     # Receiving

@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import logging
 import os
+import threading
 import time
 import weakref
 from typing import Any, Protocol
@@ -76,6 +77,7 @@ class _Used:
         self.failure: BaseException | None = None
 
 
+_lock = threading.Lock()
 _keys = itertools.count(1)
 # Until the library releases it.
 _used: dict[int, _Used] = {}
@@ -83,10 +85,11 @@ _bindings: weakref.WeakValueDictionary[int, Binding] = weakref.WeakValueDictiona
 
 
 def binding_of(store: CheckpointStore) -> Binding:
-    binding = _bindings.get(id(store))
-    if binding is None:
-        binding = _bindings[id(store)] = Binding(store)
-    return binding
+    with _lock:
+        binding = _bindings.get(id(store))
+        if binding is None:
+            binding = _bindings[id(store)] = Binding(store)
+        return binding
 
 
 _libc = ctypes.CDLL(None)
@@ -137,6 +140,8 @@ _release = _abi.OptionsSetCheckpointStoreRelease(_on_release)
 
 
 def _forget() -> None:
+    global _lock
+    _lock = threading.Lock()
     _used.clear()
     _bindings.clear()
 

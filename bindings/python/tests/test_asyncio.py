@@ -171,6 +171,28 @@ def test_a_cancelled_receive_loses_nothing(place: Place, orders: Orders) -> None
     run(main)
 
 
+def test_who_waits_no_longer_leaves_nothing_in_the_loop(place: Place, orders: Orders) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with mongostream.Buffer() as buffer:
+            place.watch(buffer)
+            tasks = [asyncio.create_task(buffer.recv_async()) for _ in range(3)]
+            await asyncio.sleep(0.05)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert not loop.remove_reader(buffer.fileno())
+            task = asyncio.create_task(buffer.recv_async())
+            await insert(orders, {})
+            await task
+            assert not loop.remove_reader(buffer.fileno())
+            with pytest.raises(TimeoutError):
+                await buffer.recv_async(0.01)
+            assert not loop.remove_reader(buffer.fileno())
+
+    run(main)
+
+
 def test_a_full_stream_lets_other_tasks_run(place: Place, orders: Orders) -> None:
     async def main() -> None:
         async with mongostream.Buffer(5000) as buffer:

@@ -124,8 +124,6 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 def _wake_one(tasks: deque[asyncio.Future[Any]]) -> None:
-    while tasks:
-        future = tasks.popleft()
-        if not future.done():
-            future.set_result(None)
-            return
+    # One that waits no longer may get it: the descriptor stays readable, and the next one is woken in the next turn.
+    if tasks:
+        _wake(tasks.popleft())

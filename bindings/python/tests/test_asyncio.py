@@ -48,6 +48,41 @@ def test_iteration_waits_for_messages_and_ends_when_closed(place: Place, orders:
     run(main)
 
 
+def test_the_end_of_a_block_ends_the_workers(place: Place) -> None:
+    async def main() -> None:
+        async with mongostream.Buffer() as buffer:
+            worker = place.watch(buffer)
+        assert worker.state == mongostream.WorkerState.STOPPED
+        assert await buffer.recv_async() is None
+
+    run(main)
+
+
+def test_a_save_that_fails_is_raised_at_the_end_of_the_block(place: Place, orders: Orders) -> None:
+    class Broken:
+        saved = False
+
+        def load(self, name: str) -> None:
+            return None
+
+        def save(self, name: str, text: str) -> None:
+            if self.saved:
+                raise ValueError("no room")
+            self.saved = True
+
+    async def main() -> None:
+        async with mongostream.Buffer() as buffer:
+            place.watch(buffer, checkpoint_store=Broken(), checkpoint_ms=1_000_000)
+            await insert(orders, {})
+            message = await buffer.recv_async(LONG)
+            assert message is not None
+            message.ack()
+
+    with pytest.raises(mongostream.Error) as caught:
+        run(main)
+    assert caught.value.status == mongostream.Status.ERR_CHECKPOINT
+
+
 def test_batches_arrive(place: Place, orders: Orders) -> None:
     async def main() -> None:
         async with mongostream.Buffer() as buffer:

@@ -111,6 +111,7 @@ def test_a_store_that_loads_nonsense_ends_the_worker(place: Place, buffer: mongo
     with pytest.raises(mongostream.Error) as caught:
         place.watch(buffer, checkpoint_store=Nonsense())
     assert caught.value.status == Status.ERR_CHECKPOINT
+    assert "load must return a text" in str(caught.value.__cause__)
 
 
 def test_a_save_that_fails_is_raised_by_join_with_its_cause(

@@ -39,6 +39,14 @@ def test_iteration_ends_without_a_running_worker(place: Place, buffer: mongostre
     assert list(buffer) == []
 
 
+def test_the_end_of_a_block_ends_the_workers(place: Place) -> None:
+    with mongostream.Buffer() as buffer:
+        worker = place.watch(buffer)
+    assert worker.state == mongostream.WorkerState.STOPPED
+    with pytest.raises(mongostream.StateError):
+        place.watch(buffer)
+
+
 def test_iteration_waits_for_what_comes(place: Place, orders: Orders, buffer: mongostream.Buffer) -> None:
     place.watch(buffer)
     messages = iter(buffer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import operator
@@ -19,7 +18,7 @@ from ._errors import ArgumentError, Error, error_of, forked
 from ._message import Batch, Message
 from ._options import Options
 from ._store import CheckpointStore, binding_of
-from ._waiting import Readers, poll_async, wait
+from ._waiting import Readers, poll_async, sleep, wait
 from ._worker import Worker
 
 if TYPE_CHECKING:
@@ -276,7 +275,7 @@ class Buffer:
         buffer = self._handle
         if time.monotonic() >= self._turn_ends:
             # Before anything is taken: a task may be cancelled here.
-            await asyncio.sleep(0)
+            await sleep(0)
             self._turn_ends = time.monotonic() + _LONGEST_TURN
         status: int = receive(buffer, *most, 0, handle, error)
         if status != ms.TIMEOUT:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import ctypes.util
 import os
 import pathlib
 import sys
@@ -36,6 +35,8 @@ def _candidates() -> Iterator[str]:
     if named:
         yield named
     else:
+        import ctypes.util  # it takes time, and is seldom needed
+
         yield ctypes.util.find_library("mongostream") or _FILE
 
 

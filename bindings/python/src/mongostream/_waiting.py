@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import select
 import threading
 import time
 from collections import deque
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from . import _library as ms
+
+if TYPE_CHECKING:
+    import asyncio
 
 # Where there is no descriptor to wait for. Ctrl-C is heard between two slices.
 _SLICE_MS = 50
@@ -60,6 +62,13 @@ def wait(attempt: Attempt, timeout: float | None, descriptor: int = -1) -> int:
             return status
 
 
+async def sleep(seconds: float) -> None:
+    """In an event loop."""
+    import asyncio  # it is large, and only those need it who have it
+
+    await asyncio.sleep(seconds)
+
+
 async def poll_async(attempt: Attempt, timeout: float | None) -> int:
     """As `wait`, where an event loop has no descriptor to look at."""
     deadline = _deadline(timeout)
@@ -69,7 +78,7 @@ async def poll_async(attempt: Attempt, timeout: float | None) -> int:
         left = _left_ms(deadline)
         if status != ms.TIMEOUT or left == 0:
             return status
-        await asyncio.sleep(pause if left < 0 else min(pause, left / 1000))
+        await sleep(pause if left < 0 else min(pause, left / 1000))
         pause = min(pause * 2, 0.05)
 
 
@@ -83,6 +92,8 @@ class Readers:
         """As `wait`, in a task. What arrives is taken by the last attempt, so cancelling a task loses nothing."""
         if descriptor < 0:
             return await poll_async(attempt, timeout)
+        import asyncio
+
         loop = asyncio.get_running_loop()
         deadline = _deadline(timeout)
         while True:

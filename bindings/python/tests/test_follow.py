@@ -17,8 +17,8 @@ from pymongo.collection import Collection
 
 Orders = Collection[dict[str, Any]]
 
-# From the signal to the end. It is some milliseconds; a machine may be busy.
-AT_ONCE = 1.0
+# From the signal to the end. It is some milliseconds; a busy machine takes longer.
+AT_ONCE = 3.0
 
 
 @contextmanager

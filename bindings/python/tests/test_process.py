@@ -7,8 +7,8 @@ import signal
 import pytest
 from helpers import Place, script
 
-# From the signal to the end. It is some milliseconds; a machine may be busy.
-AT_ONCE = 1.0
+# From the signal to the end. It is some milliseconds; a busy machine takes longer.
+AT_ONCE = 3.0
 
 WAITS = {
     "a loop": "list(buffer)",
@@ -207,7 +207,7 @@ def test_after_ctrl_c_a_block_does_not_wait_for_a_slow_store(place: Place) -> No
             def load(self, name):
                 return None
             def save(self, name, text):
-                time.sleep(1 if self.saved else 0)
+                time.sleep(4 if self.saved else 0)
                 self.saved = True
         try:
             with mongostream.Buffer() as buffer:
@@ -223,7 +223,7 @@ def test_after_ctrl_c_a_block_does_not_wait_for_a_slow_store(place: Place) -> No
                     began = time.monotonic()
                     raise
         except KeyboardInterrupt:
-            print("left", time.monotonic() - began < 0.8)
+            print("left", time.monotonic() - began < 3)
             try:
                 worker.join(0)
             except TimeoutError:

@@ -263,7 +263,7 @@ def test_a_handler_of_a_signal_may_raise_out_of_every_wait(place: Place, buffer:
             began = time.monotonic()
             with pytest.raises(Interrupted):
                 wait()
-            assert time.monotonic() - began < 1.1
+            assert time.monotonic() - began < 3
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

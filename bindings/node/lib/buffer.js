@@ -77,6 +77,7 @@ class Buffer {
     ];
     if (typeof options !== "object" || options === null) throw argument("options must be an object");
     const store = options.checkpoint_store == null ? null : await Store.open(options.checkpoint_store);
+    for (const other of this.#workers) if (other.settle()) this.#workers.delete(other);
     /** @type {bigint} */
     let pointer;
     try {
@@ -92,9 +93,6 @@ class Buffer {
       throw error;
     }
     const worker = new Worker(pointer, this, store);
-    for (const other of this.#workers) {
-      if (other.state === "stopped" || other.state === "failed") this.#workers.delete(other);
-    }
     this.#workers.add(worker);
     if (store !== null) this.#stores.set(worker.name, store);
     return worker;

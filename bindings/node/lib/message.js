@@ -35,7 +35,7 @@ class Holder {
     this.text = null;
     /** @type {number[]} where each line begins, and the end */
     this.starts = [];
-    /** @type {Buffer | null} What the garbage collector has to know of this batch: it counts it as its own memory. */
+    /** @type {Buffer | null} as large as the events: the garbage collector counts it, and so knows when to look */
     this.weight = null;
   }
 
@@ -48,7 +48,6 @@ class Holder {
     for (let at = text.indexOf(10); at >= 0; at = text.indexOf(10, at + 1)) starts.push(at + 1);
     this.starts = starts;
     this.text = text;
-    this.weight = null;
     return text;
   }
 

@@ -263,8 +263,8 @@ class Buffer {
     if (this.#readiness === null) {
       const readiness = new Readiness(ms.buffer_fd(this.#handle.pointer));
       this.#readiness = readiness;
-      // The descriptor is closed with the buffer.
-      this.#handle.before = () => readiness.close();
+      // The descriptor is closed with the buffer. An arrow function would hold `this`, and the handle outlives it.
+      this.#handle.before = readiness.close.bind(readiness);
     }
     this.#readiness.start(() => {
       turned = performance.now();

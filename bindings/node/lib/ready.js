@@ -4,12 +4,15 @@
 // everything at once.
 
 const net = require("node:net");
+const { isMainThread } = require("node:worker_threads");
 const { koffi } = require("./native.js");
 
 /** How often a buffer is asked that has no descriptor, in milliseconds. */
 const WITHOUT_DESCRIPTOR = 5;
 
-/** How a descriptor is waited for: each calls `ready` once after a start, unless it was stopped. */
+// How a descriptor is waited for: each calls `ready` once after a start, unless it was stopped.
+
+/** By koffi, which its documentation leaves out. In a thread that is terminated its callback ends the process. */
 class Polled {
   /** @param {number} descriptor @param {() => void} ready */
   constructor(descriptor, ready) {
@@ -42,8 +45,8 @@ class Polled {
 const NOTHING = new Uint8Array(0);
 
 /**
- * The same by Node's own means, should koffi lose its poll (its documentation leaves it out): a socket with
- * a buffer of no bytes gets the error ENOBUFS where it could read, and reads nothing. Seven times the work.
+ * By Node's own means: a socket with a buffer of no bytes gets the error ENOBUFS where it could read, and reads
+ * nothing (libuv's manual, uv_alloc_cb). Seven times the work.
  */
 class Unread {
   /** @param {number} descriptor @param {() => void} ready */
@@ -110,13 +113,15 @@ function duplicate(descriptor) {
   return control(descriptor, COPY[process.platform] ?? 1030, "int", 0);
 }
 
+const canPoll = isMainThread && typeof koffi.node?.poll === "function";
+
 /** Tells when a descriptor is readable. Holds whoever waits only while it waits. */
 class Readiness {
   /**
    * @param {number} descriptor below 0 if there is none
    * @param {"poll" | "socket" | "timer"} [way]
    */
-  constructor(descriptor, way = typeof koffi.node?.poll === "function" ? "poll" : "socket") {
+  constructor(descriptor, way = canPoll ? "poll" : "socket") {
     /** @type {(() => void) | null} */
     this.waiting = null;
     const Way = descriptor < 0 ? Timed : { poll: Polled, socket: Unread, timer: Timed }[way];

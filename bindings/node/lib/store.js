@@ -14,6 +14,8 @@ class Store {
   #thread;
   #shared;
   #used = false;
+  /** @type {(() => void) | null} */
+  #letGo = null;
   /** @type {unknown} */
   #failure;
 
@@ -55,6 +57,11 @@ class Store {
     }
   }
 
+  /** The worker that has the store: the library releases it when the worker's handle is freed. @param {() => void} free */
+  startedWith(free) {
+    this.#letGo = free;
+  }
+
   /** After a start that failed: a store that the library never had is never released. */
   abandon() {
     if (!this.#used) this.#thread.thread.terminate();
@@ -90,6 +97,7 @@ class Store {
     Atomics.store(this.#shared, CLOSING, 1);
     Atomics.store(this.#shared, ANSWERED, 1);
     Atomics.notify(this.#shared, ANSWERED);
+    this.#letGo?.();
   }
 
   #released() {

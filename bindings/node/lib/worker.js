@@ -41,6 +41,7 @@ class Worker {
     this.#buffer = buffer;
     this.#name = /** @type {string} */ (ms.worker_name(pointer));
     this.store = store;
+    store?.startedWith(this.#handle.free.bind(this.#handle));
     Object.defineProperty(this, "store", { enumerable: false });
   }
 

@@ -31,6 +31,7 @@ test("messages outlive their buffer and worker, whatever is collected first", as
   const gone = [];
   await (async () => {
     const { buffer, worker, collection } = await followed();
+    assert.equal(await buffer.recv({ timeout: 5 }), undefined);
     await collection.insertMany(Array.from({ length: 60 }, (_, n) => ({ n })));
     for await (const message of buffer) {
       if (kept.length % 7 === 0) kept.push(message.clone());
@@ -83,6 +84,7 @@ test("a buffer that nobody can reach is closed", async () => {
     const buffer = new Buffer(10);
     const worker = await buffer.watch(await uri(), name, "c", {});
     await worker.waitReady();
+    assert.equal(await buffer.recv({ timeout: 5 }), undefined);
     assert.notEqual(await threads(), 0);
   })();
   await until("its worker has ended", async () => {

@@ -75,9 +75,9 @@ export function program(text, { args = [], flags = [], env = {} } = {}) {
   return run([...flags, "--input-type=module", "--eval", text, ...args], env);
 }
 
-export function run(args, env = {}) {
+export function run(args, env = {}, cwd = PACKAGE) {
   const child = spawn(process.execPath, args, {
-    cwd: PACKAGE,
+    cwd,
     env: { ...process.env, ...env },
     stdio: ["pipe", "pipe", "pipe"],
   });

@@ -225,6 +225,37 @@ test("receives that wait at once are served in their order", async (t) => {
   assert.deepEqual([a, b, ...c, d].map(numberOf), [0, 1, 2, 3]);
 });
 
+test("who comes later does not overtake who waits", async (t) => {
+  const { buffer, collection } = await followed(t);
+  await collection.insertOne({ n: -1 });
+  await buffer.recv();
+  const first = buffer.recv();
+  const insert = collection.insertMany(numbers(0, 2));
+  // The event loop must not serve the first one meanwhile.
+  await new Promise(setImmediate);
+  const deadline = performance.now() + 20_000;
+  while (buffer.length < 2 && performance.now() < deadline);
+  assert.equal(buffer.length, 2);
+  const second = buffer.recv();
+  assert.deepEqual([await first, await second].map(numberOf), [0, 1]);
+  await insert;
+});
+
+test("a part of what was fetched is acked alone", async (t) => {
+  const { buffer, worker, collection } = await followed(t);
+  await collection.insertMany(numbers(0, 16));
+  const deadline = performance.now() + 20_000;
+  while (buffer.length < 16 && performance.now() < deadline) await new Promise(setImmediate);
+  (await buffer.recv()).ack();
+  const part = await buffer.recvBatch(3);
+  part.ack();
+  assert.equal(worker.resumeToken, part.messages[2].resumeToken);
+  const rest = await buffer.recvBatch(100);
+  assert.equal(rest.length, 12);
+  rest.ack();
+  assert.equal(worker.resumeToken, rest.messages[11].resumeToken);
+});
+
 test("a receive without messages is over in its time", async (t) => {
   const { buffer } = await followed(t);
   const begin = performance.now();

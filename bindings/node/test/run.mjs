@@ -8,7 +8,7 @@ const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathna
 const all = readdirSync(here).filter((file) => file.endsWith(".test.mjs"));
 const files = process.argv.length > 2 ? process.argv.slice(2) : all.map((file) => path.join(here, file));
 const server = await ground();
-const tests = spawn(process.execPath, ["--expose-gc", "--test", ...files], {
+const tests = spawn(process.execPath, ["--expose-gc", "--test", "--test-timeout=100000", ...files], {
   stdio: "inherit",
   env: { ...process.env, MONGOSTREAM_TEST_URI: server.uri },
 });

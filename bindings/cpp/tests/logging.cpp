@@ -3,13 +3,26 @@
 #include "server.hpp"
 
 #include <atomic>
+#include <cstdlib>
+#include <iostream>
 #include <memory>
 #include <mutex>
 
 namespace {
 
 struct switch_off {
-    ~switch_off() { mongostream::log_off(); }
+    switch_off() = default;
+    switch_off(const switch_off &) = delete;
+    switch_off &operator=(const switch_off &) = delete;
+    ~switch_off()
+    {
+        try {
+            mongostream::log_off();
+        } catch (const mongostream::error &error) {
+            std::cerr << error.what() << std::endl;
+            std::abort();
+        }
+    }
 };
 
 } // namespace

@@ -140,6 +140,7 @@ TEST(two_consumers_share_the_messages_of_two_workers)
     one.wait_ready();
     two.wait_ready();
     constexpr int each = 500;
+    constexpr std::size_t all = 1000;
     std::atomic<int> received{0};
     std::vector<std::set<std::string>> seen(2);
     std::vector<std::thread> consumers;
@@ -153,13 +154,13 @@ TEST(two_consumers_share_the_messages_of_two_workers)
         });
     first.insert_ids(1, each);
     second.insert_ids(1, each);
-    WAIT_UNTIL(received == 2 * each);
+    WAIT_UNTIL(received == static_cast<int>(all));
     buffer.close();
     for (auto &consumer : consumers)
         consumer.join();
-    CHECK_EQ(seen[0].size() + seen[1].size(), std::size_t{2 * each});
+    CHECK_EQ(seen[0].size() + seen[1].size(), all);
     seen[0].merge(seen[1]);
-    CHECK_EQ(seen[0].size(), std::size_t{2 * each});
+    CHECK_EQ(seen[0].size(), all);
 }
 
 TEST(two_buffers_at_once_do_not_mix)

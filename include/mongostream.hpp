@@ -67,6 +67,18 @@
 #define MONGOSTREAM_SPAN_TAG
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#define MONGOSTREAM_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MONGOSTREAM_TSAN 1
+#endif
+#endif
+#if defined(MONGOSTREAM_TSAN)
+extern "C" void __tsan_acquire(void *address); // NOLINT(bugprone-reserved-identifier): its name
+extern "C" void __tsan_release(void *address); // NOLINT(bugprone-reserved-identifier)
+#endif
+
 namespace mongostream {
 
 #if defined(__cpp_lib_span)
@@ -174,6 +186,23 @@ inline ms_status checked(ms_status status, ms_error *failure)
 inline std::string_view view(const char *text) noexcept
 {
     return text != nullptr ? std::string_view{text} : std::string_view{};
+}
+
+/*
+ * For the thread sanitizer, which does not see how the library hands what it is given from one thread to another: what
+ * was written before give_over is seen after take_over.
+ */
+inline void give_over([[maybe_unused]] void *address) noexcept
+{
+#if defined(MONGOSTREAM_TSAN)
+    __tsan_release(address);
+#endif
+}
+inline void take_over([[maybe_unused]] void *address) noexcept
+{
+#if defined(MONGOSTREAM_TSAN)
+    __tsan_acquire(address);
+#endif
 }
 
 /** A text of C's as our own, if there is one. */
@@ -874,22 +903,25 @@ namespace detail {
 using shared_store = std::shared_ptr<checkpoint_store>;
 
 /** Runs a store's function: no exception may get into C. */
-template <class Call> std::int32_t answer(Call &&call) noexcept
+template <class Call> std::int32_t answer(void *store, Call &&call) noexcept
 {
+    take_over(store);
+    std::int32_t answered = 0;
     try {
-        std::forward<Call>(call)();
-        return 0;
+        std::forward<Call>(call)(**static_cast<shared_store *>(store));
     } catch (const try_again &) {
-        return 1;
+        answered = 1;
     } catch (...) {
-        return -1;
+        answered = -1;
     }
+    give_over(store);
+    return answered;
 }
 
 inline std::int32_t load_checkpoint(void *store, const char *name, char **out) noexcept
 {
-    return answer([&] {
-        const std::optional<std::string> found = (*static_cast<shared_store *>(store))->load(name);
+    return answer(store, [&](checkpoint_store &own) {
+        const std::optional<std::string> found = own.load(name);
         if (!found)
             return;
         const std::string whole = text(*found, "the checkpoint");
@@ -904,11 +936,12 @@ inline std::int32_t load_checkpoint(void *store, const char *name, char **out) n
 
 inline std::int32_t save_checkpoint(void *store, const char *name, const char *text) noexcept
 {
-    return answer([&] { (*static_cast<shared_store *>(store))->save(name, text); });
+    return answer(store, [&](checkpoint_store &own) { own.save(name, text); });
 }
 
 inline void release_store(void *store) noexcept
 {
+    take_over(store);
     const std::unique_ptr<shared_store> last{static_cast<shared_store *>(store)};
 }
 
@@ -984,6 +1017,7 @@ public:
         if (store == nullptr)
             detail::refuse("the checkpoint store is null");
         auto shared = std::make_unique<detail::shared_store>(std::move(store));
+        detail::give_over(shared.get());
         ms_error *failure = nullptr;
         const ms_status status =
             ms_options_set_checkpoint_store(options_.get(), &detail::load_checkpoint, &detail::save_checkpoint,
@@ -1083,6 +1117,7 @@ inline bool &inside_log_callback() noexcept
 
 inline void log_line(void *callback, ms_log_level level, const char *worker, const char *message) noexcept
 {
+    take_over(callback);
     bool &inside = inside_log_callback();
     const bool before = std::exchange(inside, true);
     try {
@@ -1090,6 +1125,7 @@ inline void log_line(void *callback, ms_log_level level, const char *worker, con
     } catch (...) { // NOLINT(bugprone-empty-catch): no exception may get into C, and a line of the log is no reason to end the process
     }
     inside = before;
+    give_over(callback);
 }
 
 } // namespace detail
@@ -1123,11 +1159,13 @@ inline void log_set(log_callback callback, ms_log_level max_level)
     if (callback)
         next = std::make_unique<log_callback>(std::move(callback));
     const std::lock_guard<std::mutex> only{log.setting};
+    detail::give_over(next.get());
     const ms_status status = ms_log_set(next ? &detail::log_line : nullptr, next.get(), max_level);
     if (status == MS_ERR_STATE)
         throw error{status, "log_set was called from inside a log callback"};
     if (status != MS_OK)
         throw error{status, "there is no log level " + std::to_string(max_level)};
+    detail::take_over(log.current.get());
     log.current = std::move(next);
 }
 
@@ -1152,5 +1190,6 @@ inline void shutdown() noexcept { ms_shutdown(); }
 } // namespace mongostream
 
 #undef MONGOSTREAM_SPAN_TAG
+#undef MONGOSTREAM_TSAN
 
 #endif /* MONGOSTREAM_HPP */

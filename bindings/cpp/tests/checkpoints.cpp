@@ -20,31 +20,65 @@ public:
     std::optional<std::string> load(std::string_view name) override
     {
         const std::lock_guard<std::mutex> lock{mutex_};
-        ++loads;
-        if (loads_to_try_again-- > 0)
+        ++loads_;
+        if (loads_to_try_again_-- > 0)
             throw mongostream::try_again{"not now"};
-        if (refuse_loads)
+        if (refuses_loads_)
             throw 42;
-        const auto found = texts.find(std::string{name});
-        return found == texts.end() ? std::nullopt : std::optional{found->second};
+        return find(name);
     }
 
     void save(std::string_view name, std::string_view text) override
     {
         const std::lock_guard<std::mutex> lock{mutex_};
-        if (refuse_saves)
+        if (refuses_saves_)
             throw std::runtime_error{"no room"};
-        texts[std::string{name}] = text;
+        texts_[std::string{name}] = text;
     }
 
-    std::map<std::string, std::string> texts;
-    int loads = 0;
-    int loads_to_try_again = 0;
-    bool refuse_loads = false;
-    bool refuse_saves = false;
+    std::optional<std::string> text(std::string_view name)
+    {
+        const std::lock_guard<std::mutex> lock{mutex_};
+        return find(name);
+    }
+
+    int loads()
+    {
+        const std::lock_guard<std::mutex> lock{mutex_};
+        return loads_;
+    }
+
+    void load_again(int times)
+    {
+        const std::lock_guard<std::mutex> lock{mutex_};
+        loads_to_try_again_ = times;
+    }
+
+    void refuse_loads()
+    {
+        const std::lock_guard<std::mutex> lock{mutex_};
+        refuses_loads_ = true;
+    }
+
+    void refuse_saves()
+    {
+        const std::lock_guard<std::mutex> lock{mutex_};
+        refuses_saves_ = true;
+    }
 
 private:
+    std::optional<std::string> find(std::string_view name) const
+    {
+        const auto found = texts_.find(std::string{name});
+        return found == texts_.end() ? std::nullopt : std::optional{found->second};
+    }
+
     std::mutex mutex_;
+    std::map<std::string, std::string> texts_;
+    int loads_ = 0;
+    int loads_to_try_again_ = 0;
+    bool refuses_loads_ = false;
+    bool refuses_saves_ = false;
 };
 
 } // namespace
@@ -107,7 +141,7 @@ TEST(a_store_of_ones_own_keeps_the_position_and_is_let_go)
         mongostream::buffer buffer{16};
         auto worker = there.watch().checkpoint_store(store).start(buffer);
         worker.wait_ready();
-        CHECK_EQ(store->texts.count(there.ns()), 1U);
+        CHECK(store->text(there.ns()).has_value());
         there.insert_ids(1, 2);
         next(buffer).ack();
         buffer.close();
@@ -131,18 +165,18 @@ TEST(a_store_that_wants_to_be_asked_again_is_asked_again)
 {
     place there;
     auto store = std::make_shared<memory_store>();
-    store->loads_to_try_again = 2;
+    store->load_again(2);
     mongostream::buffer buffer{16};
     const auto worker = there.watch().checkpoint_store(store).start(buffer);
     CHECK_EQ(worker.wait_ready_for(harness::deadline), MS_OK);
-    CHECK_EQ(store->loads, 3);
+    CHECK_EQ(store->loads(), 3);
 }
 
 TEST(what_a_store_throws_does_not_get_into_the_library)
 {
     place there;
     auto store = std::make_shared<memory_store>();
-    store->refuse_loads = true;
+    store->refuse_loads();
     mongostream::buffer buffer{16};
     const auto worker = there.watch().checkpoint_store(store).start(buffer);
     CHECK_THROWS(MS_ERR_CHECKPOINT, worker.wait_ready());
@@ -155,7 +189,7 @@ TEST(a_store_that_does_not_save_shows_at_join)
     mongostream::buffer buffer{16};
     auto worker = there.watch().checkpoint_store(store).option("checkpoint_ms", 600s).start(buffer);
     worker.wait_ready();
-    store->refuse_saves = true;
+    store->refuse_saves();
     there.insert_ids(1, 1);
     next(buffer).ack();
     buffer.close();
@@ -173,9 +207,7 @@ TEST(a_checkpoint_with_a_nul_is_refused_and_not_cut)
         buffer.close();
         worker.join();
     }
-    std::string &text = store->texts.at(there.ns());
-    CHECK(!text.empty());
-    text += std::string(1, '\0');
+    store->save(there.ns(), store->text(there.ns()).value() + std::string(1, '\0'));
     mongostream::buffer buffer{16};
     const auto worker = there.watch().checkpoint_store(store).start(buffer);
     CHECK_THROWS(MS_ERR_CHECKPOINT, worker.wait_ready());

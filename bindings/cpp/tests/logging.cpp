@@ -77,6 +77,33 @@ TEST(what_a_log_callback_throws_is_dropped_and_it_cannot_replace_itself)
     CHECK_EQ(refused.load(), lines.load());
 }
 
+TEST(a_log_callback_that_is_being_replaced_does_not_wait_for_its_own_end)
+{
+    const switch_off at_the_end;
+    std::atomic<bool> called{false};
+    std::atomic<bool> refused{false};
+    mongostream::log_set(
+        [&](ms_log_level, std::string_view, std::string_view) {
+            if (called.exchange(true))
+                return;
+            // Until the other thread replaces this callback, and so waits for it.
+            auto &setting = mongostream::detail::the_log().setting;
+            WAIT_UNTIL(!setting.try_lock() || (setting.unlock(), false));
+            try {
+                mongostream::log_off();
+            } catch (const mongostream::error &error) {
+                refused = error.status() == MS_ERR_STATE;
+            }
+        },
+        MS_LOG_DEBUG);
+    place there;
+    mongostream::buffer buffer{16};
+    const auto worker = there.watch().start(buffer);
+    WAIT_UNTIL(called.load());
+    mongostream::log_off();
+    CHECK(refused.load());
+}
+
 TEST(a_log_callback_lives_until_it_is_replaced)
 {
     const switch_off at_the_end;

@@ -18,7 +18,8 @@ std::size_t lines(const std::string &text)
     return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
 }
 
-/// From a signal to the exit, which must be in order. A second is no promise: 0.2 s is, on a machine without other work.
+/// From a signal to the exit, which must be in order. The limit is for a busy machine with a debug library; the time is
+/// printed, and should be below 0.2 s.
 void ends_at_once(process &program, int signal, const char *when)
 {
     const auto before = std::chrono::steady_clock::now();
@@ -28,7 +29,7 @@ void ends_at_once(process &program, int signal, const char *when)
     std::cout << "    from the signal to the exit, " << when << ": " << took.count() << " ms" << std::endl;
     if (code != 0)
         throw harness::failure{"exit code " + std::to_string(code) + ": " + program.err()};
-    CHECK(took < 1s);
+    CHECK(took < 5s);
 }
 
 } // namespace

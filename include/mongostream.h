@@ -30,7 +30,7 @@
  *  - Nothing exits the process or unwinds into C. Nothing prints, unless the environment variable
  *    MONGOSTREAM_LOG asks for it, see ms_log_set.
  *  - With glibc the process may keep up to 32 MiB of free memory, unless you have set M_MMAP_THRESHOLD or
- *    M_TRIM_THRESHOLD: see "What it does to your process" in README.md.
+ *    M_TRIM_THRESHOLD: see "What it does to your process" in docs/PRODUCTION.md.
  *
  * Generated from the Rust sources in capi/src; change those, then run
  *     MONGOSTREAM_WRITE=1 cargo test --test generated

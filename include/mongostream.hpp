@@ -439,6 +439,18 @@ public:
         return token != nullptr ? std::optional<std::string_view>{token} : std::nullopt;
     }
 
+    /**
+     * The place after this message as an opaque text: everything that the worker delivered up to and including this
+     * message is done. Store it in the transaction of what you make of the message, and start again with it as the
+     * option start_at_position: then each message takes effect exactly once, also in the middle of a snapshot. Nothing
+     * for an event without a resume token and for a document without an _id.
+     */
+    [[nodiscard]] std::optional<std::string_view> position() const noexcept
+    {
+        const char *position = ms_message_position(handle_);
+        return position != nullptr ? std::optional<std::string_view>{position} : std::nullopt;
+    }
+
     /** The name of the worker that read the message. */
     [[nodiscard]] std::string_view worker() const noexcept { return view(ms_message_worker(handle_)); }
 

@@ -129,3 +129,8 @@ pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};
 pub use crate::wait::{Received, Waited};
 pub use crate::watch::Watch;
 pub use crate::worker::Worker;
+
+/// The programs of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

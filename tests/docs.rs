@@ -19,7 +19,8 @@ fn documents() -> Vec<PathBuf> {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if path.is_dir() && name != "target" && !name.starts_with('.') {
+            if path.is_dir() && name != "target" && name != "node_modules" && !name.starts_with('.')
+            {
                 collect(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "md") {
                 found.push(path);

@@ -1,5 +1,5 @@
 //! Idle workers ask the server no more often than they must. (What that costs in CPU time is
-//! measured with the optimised library, see README.md, "Performance".)
+//! measured with the optimised library, see docs/BENCHMARKS.md.)
 
 use std::time::{Duration, Instant};
 

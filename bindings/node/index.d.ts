@@ -259,6 +259,13 @@ export declare class Message {
   readonly updatedPaths: string[];
   /** A worker started with it as `start_after` goes on after this message. `null` for a message without a place in the stream. */
   readonly resumeToken: string | null;
+  /**
+   * The place after this message as an opaque text: everything that the worker delivered up to and including this message
+   * is done. Store it in the transaction of what you make of the message, and start again with it as the option
+   * `start_at_position`: then each message takes effect exactly once, also in the middle of a snapshot. `null` for an event
+   * without a resume token and for a document without an `_id`.
+   */
+  readonly position: string | null;
   /** The name of the worker that read it. */
   readonly worker: string;
   /**

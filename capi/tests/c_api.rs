@@ -771,12 +771,14 @@ fn program_of_the_readme(place: &Place, directory: &Path) -> Running {
     let blocks = text.split("```c\n").skip(1).filter_map(|rest| rest.split("```").next());
     let code = blocks.into_iter().find(|code| code.contains("#include")).expect("a whole program");
     let source = directory.join("readme.c");
-    std::fs::write(&source, code).unwrap();
+    let names = format!("\"{}\", \"c\"", place.database.name());
+    std::fs::write(&source, code.replace("\"shop\", \"orders\"", &names)).unwrap();
     let program = compile(source.to_str().unwrap(), &[]);
     let mut command = Command::new(program);
-    command.args([&*place.uri, place.database.name(), "c"]).current_dir(directory);
+    command.arg(&*place.uri).current_dir(directory);
     let program = Running::of("readme", &mut command);
-    program.wait_for_stderr("ready");
+    // It is saved before the stream is ready.
+    ground::wait_until(DEADLINE, "a checkpoint", || directory.join("orders.token").exists());
     program
 }
 

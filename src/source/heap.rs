@@ -4,7 +4,7 @@
 //! (mallopt(3), `M_MMAP_THRESHOLD`, "dynamic"), which two replies of the same size are. Taking it again for
 //! the next reply, page by page, was a tenth of a client's time with replies of 3 MB.
 //!
-//! This concerns the whole process, so the README says it, and how to switch it off.
+//! This concerns the whole process, so docs/PRODUCTION.md says it, and how to switch it off.
 
 use std::hint::black_box;
 

@@ -121,6 +121,7 @@ TEST(a_message_tells_what_has_changed_and_where)
     CHECK(inserted.cluster_time()->seconds > 1700000000);
     CHECK(inserted.resume_token().has_value());
     CHECK_HAS(*inserted.resume_token(), R"({"_data":")");
+    CHECK_HAS(*inserted.position(), *inserted.resume_token());
 
     CHECK_EQ(next(buffer).document_id(), "7"sv);
     const auto updated = next(buffer);
@@ -237,6 +238,7 @@ TEST(what_was_moved_from_is_empty_and_its_calls_are_errors)
     CHECK_EQ(message.updated_paths(), ""sv);
     CHECK_EQ(message.worker(), ""sv);
     CHECK(!message.resume_token());
+    CHECK_HAS(*message.position(), R"("snapshot":{)");
     CHECK(!message.cluster_time());
     CHECK(!message.clone());
     message.ack();

@@ -163,6 +163,11 @@ class Message {
     return ms.message_resume_token(this.#get());
   }
 
+  /** @returns {string | null} */
+  get position() {
+    return ms.message_position(this.#get());
+  }
+
   /** @returns {string} */
   get worker() {
     return ms.message_worker(this.#get());

@@ -64,6 +64,7 @@ test("a message has everything that the header names", async (t) => {
   const event = BSON.deserialize(inserted.bson);
   assert.equal(event.operationType, "insert");
   assert.deepEqual(JSON.parse(inserted.resumeToken), event._id);
+  assert.deepEqual(JSON.parse(inserted.position).token, event._id);
   const time = event.clusterTime;
   assert.deepEqual(inserted.clusterTime, { seconds: time.high, increment: time.low });
   const updated = await buffer.recv();

@@ -12,7 +12,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from helpers import MEASURED, Place, Server
+from support import MEASURED, Place, Server
 from pymongo.collection import Collection
 
 import mongostream

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from helpers import LONG, Place, eventually, ids, refused_uri
+from support import LONG, Place, eventually, ids, refused_uri
 from pymongo.collection import Collection
 
 import mongostream

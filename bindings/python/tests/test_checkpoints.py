@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 import pytest
-from helpers import LONG, Place, eventually, ids, receive, receive_many, script
+from support import LONG, Place, eventually, ids, receive, receive_many, script
 from pymongo.collection import Collection
 
 import mongostream

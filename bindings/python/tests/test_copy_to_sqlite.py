@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson import json_util
-from helpers import EXAMPLES, LONG, Place, Program, eventually
+from support import EXAMPLES, LONG, Place, Program, eventually
 from pymongo.collection import Collection
 
 import mongostream

@@ -8,7 +8,7 @@ import re
 import sqlite3
 from typing import Any
 
-from helpers import Place, ids, receive_many
+from support import Place, ids, receive_many
 from pymongo.collection import Collection
 
 import mongostream

@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from helpers import LONG, Place, refused_uri
+from support import LONG, Place, refused_uri
 
 import mongostream
 from mongostream import Status

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from helpers import FOLLOW, LONG, MEASURED, Place, Program, Server, eventually, follow, refused_uri
+from support import FOLLOW, LONG, MEASURED, Place, Program, Server, eventually, follow, refused_uri
 from pymongo.collection import Collection
 
 Orders = Collection[dict[str, Any]]

@@ -18,7 +18,7 @@ import bson
 import pytest
 from bson import json_util
 from bson.raw_bson import RawBSONDocument
-from helpers import LONG, Place, eventually, ids, receive, receive_many
+from support import LONG, Place, eventually, ids, receive, receive_many
 from pymongo.collection import Collection
 
 import mongostream

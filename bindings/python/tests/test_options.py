@@ -9,7 +9,7 @@ import typing
 from typing import Any
 
 import pytest
-from helpers import LONG, Place, ids, receive, receive_many
+from support import LONG, Place, ids, receive, receive_many
 from pymongo.collection import Collection
 
 import mongostream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from helpers import Place, script
+from support import Place, script
 
 # From the signal to the end. It is some milliseconds; a busy machine takes longer.
 AT_ONCE = 3.0

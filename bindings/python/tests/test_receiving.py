@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import pytest
-from helpers import LONG, Place, eventually, ids, receive, receive_many, refused_uri
+from support import LONG, Place, eventually, ids, receive, receive_many, refused_uri
 from pymongo.collection import Collection
 
 import mongostream

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from helpers import LONG, Place, eventually, receive, refused_uri
+from support import LONG, Place, eventually, receive, refused_uri
 from pymongo.collection import Collection
 
 import mongostream

@@ -9,7 +9,7 @@ import sys
 import zipfile
 
 import pytest
-from helpers import FOLLOW, Place, Program, eventually
+from support import FOLLOW, Place, Program, eventually
 
 import mongostream
 

@@ -107,13 +107,15 @@ class Program:
     """A program of its own, which writes a line when it has come somewhere."""
 
     def __init__(self, command: list[str], python: str = sys.executable, **environment: str) -> None:
+        # With PYTHONUNBUFFERED a program that forgets to flush would not be noticed.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         self.process = subprocess.Popen(
             [python, "-X", "dev", "-W", "error", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**os.environ, **environment},
+            env={**inherited, **environment},
         )
         assert self.process.stdout and self.process.stderr
         self.out: list[str] = []

@@ -36,7 +36,7 @@ class Error(Exception):
         retriable: bool = False,
         worker: str | None = None,
     ) -> None:
-        super().__init__(message, status, server_code, retriable, worker)
+        super().__init__(message)
         self.message = message
         self.status = status
         self.server_code = server_code

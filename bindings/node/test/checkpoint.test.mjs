@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { test } from "node:test";
 import { Buffer } from "mongostream";
 import { database, directory, until, uri } from "./support.mjs";
 
+const { atExit } = createRequire(import.meta.url)("../lib/callbacks.js");
 const numbers = (count) => Array.from({ length: count }, (_, n) => ({ n }));
 const numberOf = (message) => JSON.parse(message.json).FullDocument.n;
 
@@ -153,7 +155,7 @@ test("the thread of a store ends with its worker", async () => {
   await until("it has ended", () => threads() === 0);
 });
 
-/** How many threads for callbacks there are. */
+/** How many threads of stores there are. */
 function threads() {
-  return process.getActiveResourcesInfo().filter((name) => name === "Worker" || name === "WORKER").length;
+  return atExit.size;
 }

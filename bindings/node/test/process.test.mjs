@@ -5,6 +5,7 @@ import { connected, database, program, quick, uri } from "./support.mjs";
 
 /** Starts to follow a collection of its own: `buffer`, `worker`, and `name`. */
 const BEGIN = `
+  import { readdirSync, readFileSync } from "node:fs";
   import { Buffer, setLogger } from "mongostream";
   import { Worker as Thread, isMainThread, parentPort, workerData } from "node:worker_threads";
   const [uri, name] = process.argv.slice(1);
@@ -223,10 +224,17 @@ test("threads of the program have buffers of their own, and may end in any way",
           while (threads.some(({ numbers }, index) => numbers.length < counts[index])) await new Promise((resolve) => setTimeout(resolve, 5));
         };
         await all(3, 3, 3);
-        const begun = performance.now();
+        const streams = () => readdirSync("/proc/self/task").filter((task) => {
+          try {
+            return readFileSync("/proc/self/task/" + task + "/comm", "utf8").trim() === "mongostream";
+          } catch { return false; }
+        }).length;
+        const before = streams();
         const { thread, ended } = threads[0];
         ${end};
         await ended;
+        // Only what is terminated cannot stop its worker.
+        while (${name !== "terminate"} && streams() >= before) await new Promise((resolve) => setTimeout(resolve, 5));
         console.log("ended");
         await all(3, 6, 6);
         for (const { thread, ended } of threads.slice(1)) { thread.terminate(); await ended; }

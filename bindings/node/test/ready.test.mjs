@@ -36,7 +36,17 @@ for (const way of ["poll", "socket"]) {
       const bytes = new Uint8Array(4);
       assert.equal(recv(fds[0], bytes, 4, AT_ONCE), 1, "nobody else has read it");
     }
+    const { source } = readiness;
+    const { ready: told } = source;
+    let count = 0;
+    source.ready = () => {
+      count += 1;
+      told();
+    };
     write(fds[1], "x", 1);
+    await ready();
+    await pause(20);
+    assert.equal(count, 1, "it tells once");
     let called = false;
     readiness.start(() => {
       called = true;

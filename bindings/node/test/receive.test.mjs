@@ -228,18 +228,42 @@ test("receives that wait at once are served in their order", async (t) => {
 
 test("who comes later does not overtake who waits", async (t) => {
   const { buffer, collection } = await followed(t);
+  const other = new Buffer(1);
+  t.after(() => other.free());
   await collection.insertOne({ n: -1 });
   await buffer.recv();
   const first = buffer.recv();
   const insert = collection.insertMany(numbers(0, 2));
-  // The event loop must not serve the first one meanwhile.
   await new Promise(setImmediate);
+  // In one phase of the event loop: both messages arrive, the loop seems to have turned, and the second one comes.
+  setImmediate(() => {
+    const deadline = performance.now() + 20_000;
+    while (buffer.length < 2 && performance.now() < deadline);
+  });
+  const turns = other.recv({ timeout: 1 });
+  const second = await new Promise((resolve) => {
+    setImmediate(() => {
+      assert.equal(buffer.length, 2);
+      resolve({ message: buffer.recv() });
+    });
+  });
+  assert.deepEqual([await first, await second.message].map(numberOf), [0, 1]);
+  await Promise.all([insert, turns]);
+});
+
+test("a message that is freed leaves the others as they are", async (t) => {
+  const { buffer, collection } = await followed(t);
+  await collection.insertMany(numbers(0, 3));
   const deadline = performance.now() + 20_000;
-  while (buffer.length < 2 && performance.now() < deadline);
-  assert.equal(buffer.length, 2);
-  const second = buffer.recv();
-  assert.deepEqual([await first, await second].map(numberOf), [0, 1]);
-  await insert;
+  while (buffer.length < 3 && performance.now() < deadline) await new Promise(setImmediate);
+  const messages = [await buffer.recv(), await buffer.recv()];
+  messages[0].free();
+  messages[0].free();
+  assert.equal(numberOf(messages[1]), 1);
+  messages[1].free();
+  const last = await buffer.recv();
+  assert.equal(numberOf(last), 2);
+  last.ack();
 });
 
 test("a part of what was fetched is acked alone", async (t) => {

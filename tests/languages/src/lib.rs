@@ -118,10 +118,19 @@ impl Program {
     /// The next line on standard output.
     #[track_caller]
     pub fn line(&mut self) -> String {
-        self.lines.recv_timeout(DEADLINE).unwrap_or_else(|error| {
-            let said: Vec<_> = self.said.try_iter().collect();
-            panic!("it prints nothing ({error}): {}{}", self.heard, said.join("\n"))
-        })
+        let line = self.lines.recv_timeout(DEADLINE);
+        line.unwrap_or_else(|error| panic!("it prints nothing ({error}): {}", self.said()))
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// What it has said on standard error.
+    pub fn said(&mut self) -> &str {
+        self.said.try_iter().for_each(|line| self.heard.push_str(&format!("{line}\n")));
+        &self.heard
     }
 
     /// Sends a signal to it.

@@ -1,6 +1,7 @@
 //! The programs of the README do what it says: they print a change, and after a restart they continue.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ground::mongodb::bson::{Document, doc};
 use ground::shared;
@@ -36,6 +37,9 @@ fn place(language: &str, code: &str, directory: &Path) -> PathBuf {
                 go.display()
             );
             write(folder.join("go.mod"), &text);
+            let tidy =
+                Command::new("go").args(["mod", "tidy"]).current_dir(&folder).output().unwrap();
+            assert!(tidy.status.success(), "{}", String::from_utf8_lossy(&tidy.stderr));
             folder
         }
         other => panic!("{other} has no program"),
@@ -57,9 +61,11 @@ fn its_program_continues_where_it_was(language: &str, fence: &str) {
     let start =
         || Program::start(language, Some(&program), &[shared().uri(), "-", "-"], &directory.0);
     let mut running = start();
-    let is_saved = || directory.0.join("orders.token").exists();
     // Before a stream is ready its place is saved.
-    ground::wait_until(20 * DEADLINE, "a checkpoint", is_saved);
+    ground::wait_until(20 * DEADLINE, "a checkpoint", || {
+        assert!(!running.has_ended(), "{}", running.said());
+        directory.0.join("orders.token").exists()
+    });
     orders.insert_one(doc! { "_id": 1 }).run().unwrap();
     let line = running.line();
     assert!(line.contains(r#""DocumentId":"1""#), "{line}");

@@ -1,0 +1,25 @@
+//! The command line as a whole: its commands, each described by its own module.
+
+use clap::Command;
+
+use crate::{completions, man, options, tail};
+
+/// Everything that the program takes.
+pub(crate) fn command() -> Command {
+    Command::new("mongostream")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Follow, check and repair MongoDB change streams")
+        .after_help(
+            "Exit codes: 0 done, 1 it has failed, 2 wrong usage.\n\
+             MONGOSTREAM_LOG=error, warn, info or debug in the environment shows the library's log on stderr.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .max_term_width(100)
+        .subcommands([
+            tail::command(),
+            options::command(),
+            completions::command(),
+            man::command(),
+        ])
+}

@@ -1,0 +1,37 @@
+//! The program `mongostream`: follow, check and repair change streams from a terminal. One module a command.
+
+mod arguments;
+mod completions;
+mod failure;
+mod flags;
+mod man;
+mod options;
+mod output;
+mod tail;
+mod target;
+
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let matches = match arguments::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Nobody is left to be told if this fails.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match matches.subcommand() {
+        Some(("tail", matches)) => tail::run(matches),
+        Some(("options", matches)) => options::run(matches),
+        Some(("completions", matches)) => completions::run(matches),
+        Some(("man", matches)) => man::run(matches),
+        _ => Err(Failure::usage("no such command; see mongostream --help")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}

@@ -1,0 +1,46 @@
+//! What ends a stream from outside: signals, and a stdout that nobody reads any more.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mongostream::Buffer;
+
+use crate::failure::Failure;
+
+/// The first SIGINT, SIGTERM or SIGHUP closes the buffer: what is queued is still written, acked and saved. The
+/// second one ends the process, with exit code 1.
+pub(crate) fn on_signals(buffer: &Buffer) -> Result<(), Failure> {
+    let (buffer, asked) = (buffer.clone(), AtomicBool::new(false));
+    let handler = move || {
+        if asked.swap(true, Ordering::SeqCst) {
+            std::process::exit(1);
+        }
+        buffer.close();
+    };
+    ctrlc::set_handler(handler)
+        .map_err(|error| Failure::failed(format!("cannot take signals: {error}")))
+}
+
+/// Closes the buffer when the reader of stdout goes: on a quiet stream no write would tell.
+#[cfg(unix)]
+pub(crate) fn with_stdout(buffer: &Buffer) {
+    use nix::errno::Errno;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+
+    let buffer = buffer.clone();
+    let wait = move || {
+        let stdout = std::io::stdout();
+        // Errors and hang-ups are always told, and nothing else is asked for.
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while let Err(Errno::EINTR | Errno::EAGAIN) = poll(&mut fds, PollTimeout::NONE) {}
+        let told = fds.first().and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+        if told.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
+            buffer.close();
+        }
+    };
+    // Without the thread the next write tells.
+    let _ = std::thread::Builder::new().name("stdout".to_owned()).spawn(wait);
+}
+
+#[cfg(not(unix))]
+pub(crate) fn with_stdout(_buffer: &Buffer) {}

@@ -1,6 +1,8 @@
 //! The program `mongostream`: follow, check and repair change streams from a terminal. One module a command.
 
 mod arguments;
+mod ask;
+mod check;
 mod completions;
 mod failure;
 mod flags;
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     };
     let done = match matches.subcommand() {
         Some(("tail", matches)) => tail::run(matches),
+        Some(("check", matches)) => check::run(matches),
         Some(("options", matches)) => options::run(matches),
         Some(("completions", matches)) => completions::run(matches),
         Some(("man", matches)) => man::run(matches),

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use crate::{check, completions, man, options, tail};
+use crate::{check, checkpoint, completions, man, options, tail};
 
 /// Everything that the program takes.
 pub(crate) fn command() -> Command {
@@ -19,6 +19,7 @@ pub(crate) fn command() -> Command {
         .subcommands([
             tail::command(),
             check::command(),
+            checkpoint::command(),
             options::command(),
             completions::command(),
             man::command(),

@@ -3,6 +3,7 @@
 mod arguments;
 mod ask;
 mod check;
+mod checkpoint;
 mod completions;
 mod failure;
 mod flags;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let done = match matches.subcommand() {
         Some(("tail", matches)) => tail::run(matches),
         Some(("check", matches)) => check::run(matches),
+        Some(("checkpoint", matches)) => checkpoint::run(matches),
         Some(("options", matches)) => options::run(matches),
         Some(("completions", matches)) => completions::run(matches),
         Some(("man", matches)) => man::run(matches),

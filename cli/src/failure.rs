@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use mongostream::{Error, ErrorKind};
 
+use crate::secrets::hide;
+
 /// Why a command ends with another code than 0.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -33,7 +35,7 @@ impl Failure {
             Self::Told => return ExitCode::from(1),
         };
         // Not eprintln: it panics where stderr is closed.
-        let _ = writeln!(std::io::stderr(), "error: {text}");
+        let _ = writeln!(std::io::stderr(), "error: {}", hide(&text));
         ExitCode::from(code)
     }
 }

@@ -10,9 +10,11 @@ mod flags;
 mod man;
 mod options;
 mod output;
+mod secrets;
 mod tail;
 mod target;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::failure::Failure;
@@ -21,8 +23,12 @@ fn main() -> ExitCode {
     let matches = match arguments::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
+            let text = secrets::hide(&error.render().to_string());
             // Nobody is left to be told if this fails.
-            let _ = error.print();
+            let _ = match error.use_stderr() {
+                true => std::io::stderr().write_all(text.as_bytes()),
+                false => std::io::stdout().write_all(text.as_bytes()),
+            };
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

@@ -125,6 +125,35 @@ fn it_ends_at_once_also_with_a_frozen_server() {
 }
 
 #[test]
+fn after_a_signal_what_is_queued_is_still_written_and_acked() {
+    let (shop, directory) = (Shop::new("drain"), Directory::new());
+    let file = directory.file("orders.token");
+    let start = shop.now();
+    // More than a pipe holds, and more than one batch.
+    let text = "x".repeat(2000);
+    let documents = (0..3000).map(|id| doc! { "_id": id, "text": &text });
+    shop.orders().insert_many(documents).run().unwrap();
+    let tail = || shop.tail(&["--checkpoint_file", &file, "--start_after", &start]);
+    let mut process = tail().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = process.stdout.take().unwrap();
+    let mut bytes = vec![0; 1000];
+    stdout.read_exact(&mut bytes).unwrap();
+    let pid = nix::unistd::Pid::from_raw(process.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    stdout.read_to_end(&mut bytes).unwrap();
+    assert_eq!(ground::wait_for_end(&mut process, DEADLINE).code(), Some(0));
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.ends_with('\n'), "no line is cut");
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let written = i64::try_from(lines.len()).unwrap();
+    assert_eq!(ids(&lines), Vec::from_iter(0..written));
+    shop.insert(3000..3001);
+    let running = Running::start(tail());
+    let rest = running.lines(3001 - lines.len());
+    assert_eq!(ids(&rest), Vec::from_iter(written..3001), "each comes once");
+}
+
+#[test]
 fn a_second_signal_does_not_wait_for_stdout() {
     let shop = Shop::new("second");
     let start = shop.now();
@@ -228,6 +257,8 @@ fn wrong_usage_is_told_and_the_code_is_2() {
         (vec!["tail"], "URI"),
         (vec!["tail", "nonsense"], "nonsense"),
         (vec!["tail", "mongodb://somebody:hunter2@:x/"], "URI"),
+        (vec!["options", "mongodb://somebody:hunter2@localhost/"], "localhost"),
+        (vec!["tail", uri, "shop", "mongodb://somebody:hunter2@localhost/"], "localhost"),
         (vec!["tail", uri, "a b.c"], "a b"),
         (vec!["tail", uri, "--count", "0"], "count"),
         (vec!["tail", uri, "--count", "x"], "count"),

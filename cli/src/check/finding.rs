@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::options::wrapped;
+use crate::secrets::{hide, hide_one};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,15 +70,14 @@ pub(crate) struct Findings {
 impl Findings {
     /// From now on this text is left out of every finding.
     pub(crate) fn hide(&mut self, secret: &str) {
-        if !secret.is_empty() {
-            self.secrets.push(secret.to_owned());
-        }
+        self.secrets.push(secret.to_owned());
     }
 
     pub(crate) fn add(&mut self, mut finding: Finding) {
         // No text is made of one; that of the driver or of a server might be.
+        finding.text = hide(&finding.text);
         for secret in &self.secrets {
-            finding.text = finding.text.replace(secret, "***");
+            finding.text = hide_one(&finding.text, secret);
         }
         self.all.push(finding);
     }

@@ -72,9 +72,16 @@ fn judge(collections: &[Document], watched: &Watched, options: &str, is_required
         return Finding::new(
             Level::Note,
             ("images", "no_collection"),
-            format!(
-                "{options}: {watched} does not exist yet, and a new collection keeps no images"
-            ),
+            match watched {
+                Watched::Collection(..) => {
+                    format!(
+                        "{options}: {watched} does not exist yet, and a new one keeps no images"
+                    )
+                }
+                _ => format!(
+                    "{options}: {watched} has no such collection yet, and a new one keeps no images"
+                ),
+            },
             "make it with db.createCollection(NAME, { changeStreamPreAndPostImages: { enabled: true } })",
         );
     }

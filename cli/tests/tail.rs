@@ -89,6 +89,23 @@ fn a_signal_ends_it_in_order_and_a_restart_continues() {
     }
 }
 
+#[test]
+fn under_nohup_it_goes_on_without_its_terminal() {
+    let shop = Shop::new("nohup");
+    let start = shop.now();
+    let tail = shop.tail(&["--start_after", &start]);
+    let mut nohup = std::process::Command::new("nohup");
+    nohup.arg(tail.get_program()).args(tail.get_args()).stdin(Stdio::null());
+    let mut running = Running::start(nohup);
+    for id in 0..3 {
+        shop.insert(id..id + 1);
+        assert_eq!(ids(&[running.line()]), [i64::from(id)]);
+        running.signal(Signal::SIGHUP);
+    }
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.end().code(), Some(0));
+}
+
 /// A set of its own, and the program on it, which has written a line.
 fn on_a_set_of_its_own(set: &ReplicaSet, further: &[&str]) -> Running {
     let orders = set.client().database("shop").collection::<Document>("orders");

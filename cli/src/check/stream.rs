@@ -31,7 +31,7 @@ pub(crate) fn validate(target: &Target, wishes: &Wishes) -> Result<(), Failure> 
     match watch(target, wishes).spawn(&closed) {
         // It would have been started.
         Err(error) if error.kind() == ErrorKind::State => Ok(()),
-        started => Ok(drop(started?)),
+        started => started.map(drop).map_err(Failure::from),
     }
 }
 

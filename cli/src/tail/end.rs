@@ -6,18 +6,32 @@ use mongostream::Buffer;
 
 use crate::failure::Failure;
 
-/// The first SIGINT, SIGTERM or SIGHUP closes the buffer: what is queued is still written, acked and saved. The
-/// second one ends the process, with exit code 1.
+/// The first SIGINT or SIGTERM closes the buffer: what is queued is still written, acked and saved. The second one ends
+/// the process, with exit code 1. SIGHUP is left as it is: `nohup` ignores it.
 pub(crate) fn on_signals(buffer: &Buffer) -> Result<(), Failure> {
     let (buffer, asked) = (buffer.clone(), AtomicBool::new(false));
-    let handler = move || {
+    let asked_to_end = move || {
         if asked.swap(true, Ordering::SeqCst) {
             std::process::exit(1);
         }
         buffer.close();
     };
-    ctrlc::set_handler(handler)
+    on_each_signal(asked_to_end)
         .map_err(|error| Failure::failed(format!("cannot take signals: {error}")))
+}
+
+#[cfg(unix)]
+fn on_each_signal(asked_to_end: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let wait = move || signals.forever().for_each(|_| asked_to_end());
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
+}
+
+#[cfg(not(unix))]
+fn on_each_signal(asked_to_end: impl Fn() + Send + 'static) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(asked_to_end)
 }
 
 /// Closes the buffer when the reader of stdout goes: on a quiet stream no write would tell.

@@ -18,7 +18,8 @@ pub(crate) struct Metrics(Server);
 
 impl Metrics {
     pub(crate) fn bind(address: &str) -> Result<Self, Failure> {
-        if !address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none() {
             return Err(Failure::usage(format!(
                 "--metrics {address:?}: give it as host:port, such as 127.0.0.1:9187"
             )));
@@ -28,7 +29,7 @@ impl Metrics {
                 "--metrics {address}: {error}; give it an address of this machine, and a port that is free"
             ))
         })?;
-        if address.ends_with(":0") {
+        if port == Some(0) {
             // Who lets the system choose must be told.
             let _ =
                 writeln!(std::io::stderr(), "metrics on http://{}/metrics", server.server_addr());

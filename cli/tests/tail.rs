@@ -224,6 +224,27 @@ fn a_closed_stdout_is_an_orderly_end_and_what_was_not_written_comes_again() {
 }
 
 #[test]
+fn a_reader_that_goes_in_the_middle_of_a_write_is_an_orderly_end() {
+    let (shop, directory) = (Shop::new("middle"), Directory::new());
+    let file = directory.file("orders.token");
+    let start = shop.now();
+    // More than a pipe holds.
+    let text = "x".repeat(100_000);
+    shop.orders().insert_many((0..20).map(|id| doc! { "_id": id, "text": &text })).run().unwrap();
+    let tail = || shop.tail(&["--checkpoint_file", &file, "--start_after", &start]);
+    let mut process = tail().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = process.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 1000]).unwrap();
+    drop(stdout);
+    assert_eq!(ground::wait_for_end(&mut process, DEADLINE).code(), Some(0));
+    let mut err = String::new();
+    process.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(err, "");
+    let running = Running::start(tail());
+    assert_eq!(ids(&running.lines(20)), Vec::from_iter(0..20), "nothing was acked");
+}
+
+#[test]
 fn a_full_disk_is_a_failure() {
     if !std::path::Path::new("/dev/full").exists() {
         return;

@@ -122,8 +122,12 @@ fn a_wrong_name_of_the_set_is_named_with_the_right_one() {
 }
 
 #[test]
-fn members_that_cannot_be_reached_by_their_names_are_named() {
+fn a_member_at_whose_address_nobody_listens_is_named() {
     let set = ReplicaSet::start().unwrap();
+    if set.version() < (4, 4, 0) {
+        // It takes nothing for written by a majority after such a change, and so opens no stream.
+        return;
+    }
     let closed = closed_address();
     let admin = set.client().database("admin");
     let config = admin.run_command(doc! { "replSetGetConfig": 1 }).run().unwrap();
@@ -142,7 +146,10 @@ fn members_that_cannot_be_reached_by_their_names_are_named() {
     let found = check(0, set.uri(), &["shop"]);
     found.assert("members", "tcp", "warning", &[&closed, "nobody listens"]);
     found.assert_ok("stream");
+}
 
+#[test]
+fn a_member_whose_name_cannot_be_resolved_is_named() {
     // Servers take no set with such a name next to 127.0.0.1.
     let address = fake_server::start(|own| {
         let mut hello = fake_server::hello(own);

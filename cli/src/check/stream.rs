@@ -62,8 +62,8 @@ pub(crate) fn check(target: &Target, wishes: &Wishes) -> Result<Finding, Failure
                 Level::Problem,
                 ("stream", "not_open"),
                 format!("the stream is not open after {} s{reason}", PATIENCE.as_secs()),
-                "try mongostream tail with MONGOSTREAM_LOG=debug in the environment; a start in the past may take the \
-                 server this long",
+                "a stream opens when a majority of the members has what was written last: see rs.status(); a start in the past \
+                 may take the server long; mongostream tail with MONGOSTREAM_LOG=debug in the environment says more",
             ))
         }
         Err(error) if error.kind() == ErrorKind::Argument => Err(error.into()),

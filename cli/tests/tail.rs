@@ -15,7 +15,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use support::{DEADLINE, Directory, Running, Shop, closed_address, ids, program, run};
+use support::{DEADLINE, Directory, Guarded, Running, Shop, closed_address, ids, program, run};
 
 #[test]
 fn lines_are_what_the_library_gives() {
@@ -151,7 +151,7 @@ fn after_a_signal_what_is_queued_is_still_written_and_acked() {
     let documents = (0..3000).map(|id| doc! { "_id": id, "text": &text });
     shop.orders().insert_many(documents).run().unwrap();
     let tail = || shop.tail(&["--checkpoint_file", &file, "--start_after", &start]);
-    let mut process = tail().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = Guarded::spawn(tail().stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut stdout = process.stdout.take().unwrap();
     let mut bytes = vec![0; 1000];
     stdout.read_exact(&mut bytes).unwrap();
@@ -178,7 +178,7 @@ fn a_second_signal_does_not_wait_for_stdout() {
     let text = "x".repeat(100_000);
     shop.orders().insert_many((0..20).map(|id| doc! { "_id": id, "text": &text })).run().unwrap();
     let mut command = shop.tail(&["--start_after", &start]);
-    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = Guarded::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut stdout = process.stdout.take().unwrap();
     let mut one = [0];
     stdout.read_exact(&mut one).unwrap();
@@ -199,7 +199,7 @@ fn a_closed_stdout_is_an_orderly_end_and_what_was_not_written_comes_again() {
     let start = shop.now();
     shop.insert(0..3);
     let tail = || shop.tail(&["--checkpoint_file", &file, "--start_after", &start]);
-    let mut process = tail().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = Guarded::spawn(tail().stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut stdout = process.stdout.take().unwrap();
     let mut text = String::new();
     while text.lines().count() < 3 || !text.ends_with('\n') {
@@ -216,7 +216,7 @@ fn a_closed_stdout_is_an_orderly_end_and_what_was_not_written_comes_again() {
 
     // It is closed before anything can be written.
     shop.insert(3..6);
-    let mut process = tail().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = Guarded::spawn(tail().stdout(Stdio::piped()).stderr(Stdio::piped()));
     drop(process.stdout.take());
     assert_eq!(ground::wait_for_end(&mut process, DEADLINE).code(), Some(0));
     let running = Running::start(tail());
@@ -232,7 +232,7 @@ fn a_reader_that_goes_in_the_middle_of_a_write_is_an_orderly_end() {
     let text = "x".repeat(100_000);
     shop.orders().insert_many((0..20).map(|id| doc! { "_id": id, "text": &text })).run().unwrap();
     let tail = || shop.tail(&["--checkpoint_file", &file, "--start_after", &start]);
-    let mut process = tail().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = Guarded::spawn(tail().stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut stdout = process.stdout.take().unwrap();
     stdout.read_exact(&mut [0; 1000]).unwrap();
     drop(stdout);
@@ -330,7 +330,7 @@ fn a_status_line_is_drawn_on_a_terminal_and_cleared_in_the_end() {
     let columns = 60;
     let (screen, master) = terminal(columns);
     let mut command = shop.tail(&["--start_after", &start]);
-    let mut process = command.stdout(Stdio::null()).stderr(screen).spawn().unwrap();
+    let mut process = Guarded::spawn(command.stdout(Stdio::null()).stderr(screen));
     // The command has a copy of the terminal.
     drop(command);
     let mut master = std::fs::File::from(master);
@@ -371,7 +371,7 @@ fn lines_and_the_status_line_do_not_mix_on_one_terminal() {
     let (screen, master) = terminal(120);
     let mut command = shop.tail(&["--start_after", &start, "--count", "4"]);
     let (out, err) = (screen.try_clone().unwrap(), screen);
-    let mut process = command.stdout(out).stderr(err).spawn().unwrap();
+    let mut process = Guarded::spawn(command.stdout(out).stderr(err));
     drop(command);
     let mut master = std::fs::File::from(master);
     let (mut text, mut is_last_there) = (String::new(), false);
@@ -412,7 +412,7 @@ fn metrics_are_served_and_the_health_changes() {
     set.member(0).pause().unwrap();
     let uri = set.uri_with("serverSelectionTimeoutMS=60000");
     let mut command = program(["tail", &uri, "shop.orders", "--metrics", "127.0.0.1:0"]);
-    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = Guarded::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let mut stderr = std::io::BufReader::new(process.stderr.take().unwrap());
     let mut line = String::new();
     std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();

@@ -128,6 +128,37 @@ impl Drop for Running {
     }
 }
 
+/// A process that is killed when dropped: a test that has failed leaves none.
+pub(crate) struct Guarded(Child);
+
+impl Guarded {
+    #[track_caller]
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl std::ops::Deref for Guarded {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Guarded {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A directory that is removed in the end.
 pub(crate) struct Directory(PathBuf);
 

@@ -2,7 +2,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-profile=release
+profile=dist
 while [ $# -gt 0 ]; do
     case $1 in
         --profile)

@@ -49,11 +49,18 @@ pub(crate) fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut cargo = cargo();
         cargo
-            .args(["build", "--release", "--package", "mongostream-capi", "--manifest-path"])
+            .args([
+                "build",
+                "--profile",
+                "dist",
+                "--package",
+                "mongostream-capi",
+                "--manifest-path",
+            ])
             .arg(root().join("Cargo.toml"));
         let status = cargo.arg("--target-dir").arg(target).status().unwrap();
         assert!(status.success(), "the library must build");
-        target.join("release")
+        target.join("dist")
     })
 }
 

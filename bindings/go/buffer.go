@@ -284,6 +284,12 @@ func (b *Buffer) Close() {
 // nothing, and any other use of a freed buffer is an error.
 func (b *Buffer) Free() {
 	b.Close()
+	b.release()
+	b.waiting.end()
+}
+
+// release gives the memory back.
+func (b *Buffer) release() {
 	b.queue.Lock()
 	defer b.queue.Unlock()
 	b.life.Lock()
@@ -298,7 +304,6 @@ func (b *Buffer) Free() {
 		b.kept.Close()
 		b.kept = nil
 	}
-	b.waiting.end()
 }
 
 // cString makes a C string, which the caller frees.

@@ -93,11 +93,12 @@ func (w *waiting) kick() {
 // end wakes whoever sleeps for the last time.
 func (w *waiting) end() {
 	w.lock.Lock()
-	defer w.lock.Unlock()
-	w.ended = true
-	if w.file != nil {
-		_ = w.file.Close()
-		w.file = nil
+	file := w.file
+	w.file, w.ended = nil, true
+	w.lock.Unlock()
+	if file != nil {
+		// Waits until whoever tries to receive just now has done so: nobody may call this with a lock that they need.
+		_ = file.Close()
 	}
 }
 

@@ -14,7 +14,7 @@ usage: ./install.sh [--prefix DIR] [--destdir DIR] [--libdir DIR] [--includedir 
   --libdir DIR      in the prefix, or absolute; as the system has it if it is left out
                     (lib, lib64, or lib/x86_64-linux-gnu on Debian)
   --includedir DIR  in the prefix, or absolute; include if it is left out
-  --profile NAME    of cargo: dist if it is left out, release for half the time, dev for a quick trial
+  --profile NAME    of cargo: dist if it is left out, release, dev for a quick trial
   --relocatable     let mongostream.pc find its prefix by itself, wherever it is moved to
   --no-strip        keep symbols that nobody needs for linking
 USAGE

@@ -61,11 +61,8 @@ impl Abi {
             } else if let Some(names) = statement.strip_prefix("typedef struct ") {
                 opaque.push(names.split(' ').next_back().expect("a name").to_owned());
             } else {
-                let is_known = ["", "typedef", "}"].iter().any(|known| {
-                    statement == *known
-                        || statement.starts_with("typedef ")
-                        || statement.starts_with("} ")
-                });
+                let is_known = ["typedef ", "} "].iter().any(|known| statement.starts_with(known))
+                    || ["", "}"].contains(&statement);
                 assert!(is_known, "the header has something new: {statement:?}");
             }
         }

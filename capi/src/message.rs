@@ -144,7 +144,7 @@ pub unsafe extern "C" fn ms_message_resume_token(message: *const ms_message) -> 
 /// start_at_position: then each message takes effect exactly once. Neither acks nor a checkpoint are needed.
 ///
 /// Documents of a snapshot have a position, too. It says what is left to read; for a collection of many millions of
-/// documents it has up to some 20 KiB. A position belongs to a stream of the same database, collection, namespaces,
+/// documents it has up to some 30 KiB. A position belongs to a stream of the same database, collection, namespaces,
 /// operations and pipeline. Handle messages in the order in which you received them.
 /// Borrowed, lives as long as the message. NULL for an event without a resume token (only a pipeline that removes _id
 /// makes one), for a document without an _id, and for NULL.

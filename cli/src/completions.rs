@@ -3,7 +3,6 @@
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
-use crate::arguments;
 use crate::failure::Failure;
 use crate::output::print;
 
@@ -18,13 +17,14 @@ pub(crate) fn command() -> Command {
         .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)))
 }
 
-pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+/// `program` is the command line that is to be completed.
+pub(crate) fn run(matches: &ArgMatches, mut program: Command) -> Result<(), Failure> {
     let Some(shell) = matches.get_one::<Shell>("shell").copied() else {
         return Err(Failure::usage(
             "completions needs a shell; see mongostream completions --help",
         ));
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut arguments::command(), "mongostream", &mut script);
+    clap_complete::generate(shell, &mut program, "mongostream", &mut script);
     print(&String::from_utf8_lossy(&script))
 }

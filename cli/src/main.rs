@@ -37,8 +37,8 @@ fn main() -> ExitCode {
         Some(("check", matches)) => check::run(matches),
         Some(("checkpoint", matches)) => checkpoint::run(matches),
         Some(("options", matches)) => options::run(matches),
-        Some(("completions", matches)) => completions::run(matches),
-        Some(("man", matches)) => man::run(matches),
+        Some(("completions", matches)) => completions::run(matches, arguments::command()),
+        Some(("man", matches)) => man::run(matches, arguments::command()),
         _ => Err(Failure::usage("no such command; see mongostream --help")),
     };
     match done {

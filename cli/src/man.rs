@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
 use clap_mangen::Man;
 
-use crate::arguments;
 use crate::failure::Failure;
 use crate::output::print;
 
@@ -27,14 +26,14 @@ pub(crate) fn command() -> Command {
         )
 }
 
-pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let mut command = arguments::command();
+/// `program` is the command line that is to be described.
+pub(crate) fn run(matches: &ArgMatches, mut program: Command) -> Result<(), Failure> {
     match matches.get_one::<PathBuf>("dir") {
         Some(directory) => {
-            command.build();
-            write_all(&command, "mongostream", directory)
+            program.build();
+            write_all(&program, "mongostream", directory)
         }
-        None => print(&page(command)?),
+        None => print(&page(program)?),
     }
 }
 

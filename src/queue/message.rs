@@ -299,7 +299,7 @@ impl Message {
     /// and a checkpoint are not needed for that.
     ///
     /// Documents of a snapshot have a position too, which says what of the snapshot is left to read. For a collection of
-    /// many millions of documents such a text has up to some 20 KiB; in the stream it is about as long as the resume
+    /// many millions of documents such a text has up to some 30 KiB; in the stream it is about as long as the resume
     /// token. It belongs to a stream of the same database, collection, `namespaces`, `operations` and `pipeline`.
     ///
     /// Handle messages in the order in which you received them: a position says nothing of single messages before it.

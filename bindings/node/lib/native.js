@@ -7,11 +7,13 @@ const abi = require("./abi.js");
 
 /** @typedef {bigint | null} Pointer an address */
 
-const NAMES = /** @type {Record<string, string>} */ ({
-  darwin: "libmongostream.dylib",
-  win32: "mongostream.dll",
+// As in the library's name inside: until 1.0 a minor version may change the ABI.
+const ABI = abi.version[0] > 0 ? `${abi.version[0]}` : `0.${abi.version[1]}`;
+const NAMES = /** @type {Record<string, string[]>} */ ({
+  darwin: ["libmongostream.dylib", `libmongostream.${ABI}.dylib`],
+  win32: ["mongostream.dll"],
 });
-const NAME = NAMES[process.platform] ?? "libmongostream.so";
+const [NAME, VERSIONED = NAME] = NAMES[process.platform] ?? ["libmongostream.so", `libmongostream.so.${ABI}`];
 const INSIDE = path.join(__dirname, "../prebuilds", `${process.platform}-${process.arch}`, NAME);
 
 /** @returns {{ library: koffi.LibraryHandle, file: string }} */
@@ -19,8 +21,9 @@ function load() {
   const { MONGOSTREAM_LIBRARY: named } = process.env;
   const files = [];
   if (fs.existsSync(INSIDE)) files.push(INSIDE);
-  // What somebody has named explicitly is not replaced in silence.
-  files.push(named || NAME);
+  // What somebody has named explicitly is not replaced in silence. The system may have several; where no compiler is
+  // meant to use it, it has no name without a version.
+  files.push(...(named ? [named] : [VERSIONED, NAME]));
   const reasons = [];
   for (const file of files) {
     try {
@@ -93,4 +96,4 @@ function callbackType(name) {
   throw new Error(`mongostream: ${name} is no callback`);
 }
 
-module.exports = { NAME, callbackType, file, koffi, library, misfit, ms };
+module.exports = { NAME, VERSIONED, callbackType, file, koffi, library, misfit, ms };

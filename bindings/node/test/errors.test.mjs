@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
+import { symlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { test } from "node:test";
 import { Batch, Buffer, Message, MongostreamError, Status, Worker } from "mongostream";
 import { database, directory, program, uri } from "./support.mjs";
 
-const { misfit } = createRequire(import.meta.url)("../lib/native.js");
+const { NAME, VERSIONED, file, misfit } = createRequire(import.meta.url)("../lib/native.js");
 
 function buffer(t, ...values) {
   const made = new Buffer(...(values.length ? values : [100]));
@@ -238,6 +239,19 @@ test("a library of another version is refused", () => {
   assert.equal(misfit(1_005_000, [1, 2, 3]), undefined);
   assert.match(misfit(1_002_002, [1, 2, 3]), /before 2.0.0/);
   assert.match(misfit(2_000_000, [1, 2, 3]), /its version is 2.0.0/);
+});
+
+test("of the system's libraries the one whose name has the version goes first", async () => {
+  const folder = directory();
+  for (const name of [NAME, VERSIONED]) {
+    symlinkSync(path.resolve(file), path.join(folder, name));
+    const env = { MONGOSTREAM_LIBRARY: "", LD_LIBRARY_PATH: folder };
+    const { out, error } = await program('console.log(require("./lib/native.js").file)', {
+      flags: ["--input-type=commonjs"],
+      env,
+    }).ended;
+    assert.equal(out, `${name}\n`, error);
+  }
 });
 
 test("a library that is not there is named", async () => {

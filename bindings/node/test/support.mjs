@@ -72,7 +72,7 @@ export async function until(what, condition) {
 
 /** A program as a process of its own: its text is run as a module in this directory. */
 export function program(text, { args = [], flags = [], env = {} } = {}) {
-  return run([...flags, "--input-type=module", "--eval", text, ...args], env);
+  return run(["--input-type=module", ...flags, "--eval", text, ...args], env);
 }
 
 export function run(args, env = {}, cwd = PACKAGE) {

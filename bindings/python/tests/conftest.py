@@ -12,8 +12,8 @@ from typing import Any
 
 import pymongo
 import pytest
-from support import MEASURED, Place, Server
 from pymongo.collection import Collection
+from support import MEASURED, Place, Server
 
 import mongostream
 

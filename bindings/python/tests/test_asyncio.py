@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from support import LONG, Place, eventually, ids, refused_uri
 from pymongo.collection import Collection
+from support import LONG, Place, eventually, ids, refused_uri
 
 import mongostream
 from mongostream import _library

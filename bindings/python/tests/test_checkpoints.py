@@ -9,8 +9,8 @@ import threading
 from typing import Any
 
 import pytest
-from support import LONG, Place, eventually, ids, receive, receive_many, script
 from pymongo.collection import Collection
+from support import LONG, Place, eventually, ids, receive, receive_many, script
 
 import mongostream
 from mongostream import Status, _store

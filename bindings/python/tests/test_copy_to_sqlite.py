@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson import json_util
-from support import EXAMPLES, LONG, Place, Program, eventually
 from pymongo.collection import Collection
+from support import EXAMPLES, LONG, Place, Program, eventually
 
 import mongostream
 

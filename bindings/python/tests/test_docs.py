@@ -8,8 +8,8 @@ import re
 import sqlite3
 from typing import Any
 
-from support import Place, ids, receive_many
 from pymongo.collection import Collection
+from support import Place, ids, receive_many
 
 import mongostream
 

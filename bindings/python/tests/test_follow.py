@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from support import FOLLOW, LONG, MEASURED, Place, Program, Server, eventually, follow, refused_uri
 from pymongo.collection import Collection
+from support import FOLLOW, LONG, MEASURED, Place, Program, Server, eventually, follow, refused_uri
 
 Orders = Collection[dict[str, Any]]
 

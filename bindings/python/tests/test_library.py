@@ -46,10 +46,10 @@ def test_then_the_one_that_the_environment_names(package: pathlib.Path) -> None:
 
 
 def test_then_the_systems(package: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    folder = tmp_path / "system"
-    folder.mkdir()
-    (folder / _library._FILE).symlink_to(mongostream.library_path)
-    assert run(package, LD_LIBRARY_PATH=str(folder)).stdout.strip() == _library._FILE
+    # First the one whose name has the version, as packages without headers have it.
+    for name in (_library._FILE, _library._VERSIONED):
+        (tmp_path / name).symlink_to(mongostream.library_path)
+        assert run(package, LD_LIBRARY_PATH=str(tmp_path)).stdout.strip() == name
 
 
 def test_without_one_the_import_says_where_it_looked(package: pathlib.Path) -> None:

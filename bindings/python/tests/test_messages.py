@@ -18,8 +18,8 @@ import bson
 import pytest
 from bson import json_util
 from bson.raw_bson import RawBSONDocument
-from support import LONG, Place, eventually, ids, receive, receive_many
 from pymongo.collection import Collection
+from support import LONG, Place, eventually, ids, receive, receive_many
 
 import mongostream
 

@@ -9,8 +9,8 @@ import typing
 from typing import Any
 
 import pytest
-from support import LONG, Place, ids, receive, receive_many
 from pymongo.collection import Collection
+from support import LONG, Place, ids, receive, receive_many
 
 import mongostream
 from mongostream import _buffer, _library, _options

@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 import pytest
-from support import LONG, Place, eventually, ids, receive, receive_many, refused_uri
 from pymongo.collection import Collection
+from support import LONG, Place, eventually, ids, receive, receive_many, refused_uri
 
 import mongostream
 from mongostream import _library

@@ -7,8 +7,8 @@ import threading
 from typing import Any
 
 import pytest
-from support import LONG, Place, eventually, receive, refused_uri
 from pymongo.collection import Collection
+from support import LONG, Place, eventually, receive, refused_uri
 
 import mongostream
 from mongostream import WorkerState

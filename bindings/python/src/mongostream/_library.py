@@ -13,12 +13,14 @@ from typing import Any, NoReturn
 
 from . import _abi
 
+# As in the library's name inside: until 1.0 a minor version may change the ABI.
+_ABI = str(_abi.VERSION[0]) if _abi.VERSION[0] else f"0.{_abi.VERSION[1]}"
 if sys.platform == "darwin":
-    _FILE = "libmongostream.dylib"
+    _FILE, _VERSIONED = "libmongostream.dylib", f"libmongostream.{_ABI}.dylib"
 elif sys.platform == "win32":
-    _FILE = "mongostream.dll"
+    _FILE, _VERSIONED = "mongostream.dll", "mongostream.dll"
 else:
-    _FILE = "libmongostream.so"
+    _FILE, _VERSIONED = "libmongostream.so", f"libmongostream.so.{_ABI}"
 
 _VARIABLE = "MONGOSTREAM_LIBRARY"
 
@@ -35,9 +37,9 @@ def _candidates() -> Iterator[str]:
     if named:
         yield named
     else:
-        import ctypes.util  # it takes time, and is seldom needed
-
-        yield ctypes.util.find_library("mongostream") or _FILE
+        # A system may have several; where no compiler is meant to use it, it has no name without a version.
+        yield _VERSIONED
+        yield _FILE
 
 
 def _version(number: int) -> tuple[int, int, int]:

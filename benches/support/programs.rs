@@ -97,6 +97,10 @@ pub(crate) fn go(source: &Path) -> Result<PathBuf, String> {
     go.args(["build", "-modcacherw", "-buildvcs=false", "-o"]).arg(&program).arg(".");
     go.current_dir(source).env("GOMODCACHE", scratch().join("go-modules"));
     go.env("PKG_CONFIG_PATH", pkg_config()).env("CGO_LDFLAGS_ALLOW", ".*");
+    // Not in that file: Go does not notice there that its cache has another path.
+    let library = library().display();
+    let path = format!("-L{library} -Wl,--disable-new-dtags,-rpath,{library}");
+    go.env("CGO_LDFLAGS", path);
     tool(&mut go)?;
     Ok(program)
 }
@@ -108,7 +112,7 @@ fn pkg_config() -> PathBuf {
     let (include, library) = (root().join("include"), library().display());
     let text = format!(
         "Name: mongostream\nDescription: from the sources\nVersion: 0\nCflags: -I{}\n\
-         Libs: -L{library} -Wl,--disable-new-dtags,-rpath,{library} -lmongostream\n",
+         Libs: -L{library} -lmongostream\n",
         include.display()
     );
     std::fs::write(directory.join("mongostream.pc"), text).unwrap();

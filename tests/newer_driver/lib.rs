@@ -27,8 +27,8 @@ fn what_the_programs_driver_writes_is_received_and_the_place_is_kept() {
         }
         for id in first..first + 2 {
             let message = buffer.recv().unwrap();
-            let key = message.document_key().unwrap().get_i32("_id");
-            assert_eq!(key, Ok(id), "{}", message.json());
+            let key = message.document_key().unwrap().get_i32("_id").unwrap();
+            assert_eq!(key, id, "{}", message.json());
             message.ack();
         }
         buffer.close();

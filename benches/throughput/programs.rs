@@ -85,11 +85,11 @@ pub(crate) fn all(is_wanted: impl Fn(&str) -> bool) -> Vec<Program> {
         environment,
     };
     let shared = || ("MONGOSTREAM_LIBRARY", library().join("libmongostream.so"));
-    let in_c: Build = LazyCell::new(|| c(&clients().join("mongostream.c"), None));
+    let in_c: Build = LazyCell::new(|| c(&clients().join("lines.c"), None));
     let libmongoc: Build =
         LazyCell::new(|| c(&clients().join("libmongoc.c"), Some("libmongoc-1.0")));
-    let in_cpp: Build = LazyCell::new(|| c(&clients().join("mongostream.cpp"), None));
-    let in_go: Build = LazyCell::new(|| go(&clients().join("go_mongostream")));
+    let in_cpp: Build = LazyCell::new(|| c(&clients().join("lines.cpp"), None));
+    let in_go: Build = LazyCell::new(|| go(&clients().join("go_lines")));
     let go_library: Build = LazyCell::new(|| go(&clients().join("go_library")));
     let rust_driver: Build = LazyCell::new(|| rust(&clients().join("rust_driver")));
 
@@ -143,11 +143,11 @@ pub(crate) fn all(is_wanted: impl Fn(&str) -> bool) -> Vec<Program> {
         program("python", "mongostream, Python: batches as JSON lines", ours, DEFAULT, &|| {
             tool(Command::new("python3").arg("--version"))?;
             let package = ("PYTHONPATH", root().join("bindings/python/src"));
-            Ok(script("python3", "mongostream.py", vec![package, shared()]))
+            Ok(script("python3", "lines.py", vec![package, shared()]))
         }),
         program("node", "mongostream, Node: batches as JSON lines", ours, DEFAULT, &|| {
             node_package()?;
-            Ok(script("node", "mongostream.mjs", vec![shared()]))
+            Ok(script("node", "lines.mjs", vec![shared()]))
         }),
         program("libmongoc", "libmongoc, counting only", other, 0, &|| {
             compiled(&libmongoc, &["count", "0"])

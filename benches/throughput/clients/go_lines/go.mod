@@ -1,4 +1,4 @@
-module bench/go_mongostream
+module bench/go_lines
 
 go 1.24.0
 

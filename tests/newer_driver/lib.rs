@@ -21,12 +21,12 @@ fn what_the_programs_driver_writes_is_received_and_the_place_is_kept() {
             .checkpoint(FileCheckpoint::new(directory.join("orders.token")))
             .spawn(&buffer)
             .unwrap();
-        assert!(worker.wait_ready().unwrap());
+        worker.wait_ready().unwrap();
         if first == 0 {
             orders.insert_many((0..4).map(|id| doc! { "_id": id })).run().unwrap();
         }
         for id in first..first + 2 {
-            let message = buffer.recv().unwrap();
+            let message = buffer.recv().unwrap().expect("the worker runs");
             let key = message.document_key().unwrap().get_i32("_id").unwrap();
             assert_eq!(key, id, "{}", message.json());
             message.ack();

@@ -54,6 +54,18 @@ fn the_ground_is_built_from_what_the_quickstart_was() {
 }
 
 #[test]
+fn what_is_run_first_has_the_profile_that_is_built_soonest() {
+    let config =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo/config.toml"))
+            .unwrap();
+    for alias in ["quickstart", "ground"] {
+        let line = config.lines().find(|line| line.starts_with(&format!("{alias} = "))).unwrap();
+        let profile = ["--profile quickstart", "--package mongostream"];
+        assert!(profile.iter().all(|option| line.contains(option)), "{line}");
+    }
+}
+
+#[test]
 fn the_driver_is_built_once_for_all_tests() {
     let mut anew = anew(&LIBRARY, &["--workspace"]);
     // The generator of the header has one of its own, which no macro uses; the driver uses no `nix`.

@@ -448,7 +448,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         default: "10000",
         text: "How long a standby waits after it has heard of the worker that delivers for the last time, in \
                milliseconds. That worker renews its lease after each third of this time. The clocks of the \
-               deployment's members must agree to within a fifth of it.",
+               deployment's members must agree to within a tenth of it.",
         set: |options, value| {
             options.lease = Duration::from_millis(parse_number(value, 1000, 600_000)?);
             Ok(())

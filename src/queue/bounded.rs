@@ -227,10 +227,12 @@ impl Queue {
                 });
             }
             if let Wait::Not = wait {
+                self.unlock_with_room(state);
                 return Ok(Received::Timeout);
             }
             state.waiting_consumers += 1;
-            drop(state);
+            // Something may have been set aside or dropped.
+            self.unlock_with_room(state);
             let in_time = match wait {
                 Wait::Until(deadline) => self.arrivals.1.recv_deadline(deadline).is_ok(),
                 Wait::ForEver | Wait::Not => self.arrivals.1.recv().is_ok(),

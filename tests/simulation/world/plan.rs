@@ -32,7 +32,9 @@ pub struct Report {
 pub fn run(seed: u64, disturbances: Option<u64>) -> Report {
     let report = World::new(Rng::with_seed(seed), disturbances).run(None);
     match report.finding {
-        None => Report { finding: leases::run(seed), ..report },
+        // Few, because most of what the other runs look for does not depend on a lease.
+        None if seed % 8 == 0 => Report { finding: leases::run(seed), ..report },
+        None => report,
         Some(_) => report,
     }
 }

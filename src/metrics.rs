@@ -432,6 +432,8 @@ mod tests {
         let mut all = worker("copy", WorkerState::Streaming);
         let snapshot =
             SnapshotStats { finished: false, namespace: String::new(), documents: 0, estimated: 0 };
+        all.lease =
+            Some(LeaseStats { holder: String::new(), term: 1, since_unix_ms: 0, held: false });
         (all.snapshot, all.lag_ms) = (Some(snapshot), Some(0));
         (all.last_event_ms_ago, all.opened_ms_ago) = (Some(0), Some(0));
         (all.checkpoint_saved_ms_ago, all.checkpoint_lag_ms) = (Some(0), Some(0));
@@ -442,10 +444,10 @@ mod tests {
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.split(['{', ' ']).next())
             .collect();
-        assert_eq!(samples.len(), 27);
+        assert_eq!(samples.len(), 29);
         for sample in samples {
             assert!(page.contains(&format!("| `{sample}` |")), "{sample}");
         }
-        assert_eq!(page.matches("| `mongostream_").count(), 27, "and no other one");
+        assert_eq!(page.matches("| `mongostream_").count(), 29, "and no other one");
     }
 }

@@ -64,11 +64,14 @@ pub(crate) fn library() -> &'static Path {
     })
 }
 
-/// Compiles a C program against the library, or against what pkg-config knows by a name.
+/// Compiles a program in C or C++ against the library, or against what pkg-config knows by a name.
 pub(crate) fn c(source: &Path, package: Option<&str>) -> Result<PathBuf, String> {
-    let program = scratch().join(source.file_stem().unwrap());
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+    let is_cpp = source.extension().is_some_and(|extension| extension == "cpp");
+    let (compiler, standard) = if is_cpp { ("g++", "-std=c++17") } else { ("gcc", "-std=gnu11") };
+    let name = source.file_name().unwrap().to_string_lossy().replace('.', "-");
+    let program = scratch().join(name);
+    let mut gcc = Command::new(compiler);
+    gcc.args([standard, "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]);
     gcc.arg(source).arg("-o").arg(&program);
     match package {
         Some(package) => {
@@ -90,15 +93,42 @@ pub(crate) fn c(source: &Path, package: Option<&str>) -> Result<PathBuf, String>
 /// Builds a Go program; what it needs of others is kept in the scratch directory.
 pub(crate) fn go(source: &Path) -> Result<PathBuf, String> {
     let program = scratch().join(source.file_name().unwrap());
-    let path = format!("-Wl,--disable-new-dtags,-rpath,{}", library().display());
     let mut go = Command::new("go");
     go.args(["build", "-modcacherw", "-buildvcs=false", "-o"]).arg(&program).arg(".");
     go.current_dir(source).env("GOMODCACHE", scratch().join("go-modules"));
-    go.env("CGO_CFLAGS", format!("-O2 -I{}", root().join("include").display()));
-    go.env("CGO_LDFLAGS", format!("-L{} -lmongostream {path}", library().display()));
-    go.env("CGO_LDFLAGS_ALLOW", ".*");
+    go.env("PKG_CONFIG_PATH", pkg_config()).env("CGO_LDFLAGS_ALLOW", ".*");
+    // Not in that file: Go does not notice there that its cache has another path.
+    let library = library().display();
+    let path = format!("-L{library} -Wl,--disable-new-dtags,-rpath,{library}");
+    go.env("CGO_LDFLAGS", path);
     tool(&mut go)?;
     Ok(program)
+}
+
+/// The directory of a mongostream.pc for the library and header here.
+fn pkg_config() -> PathBuf {
+    let directory = scratch().join("pkgconfig");
+    std::fs::create_dir_all(&directory).unwrap();
+    let (include, library) = (root().join("include"), library().display());
+    let text = format!(
+        "Name: mongostream\nDescription: from the sources\nVersion: 0\nCflags: -I{}\n\
+         Libs: -L{library} -lmongostream\n",
+        include.display()
+    );
+    std::fs::write(directory.join("mongostream.pc"), text).unwrap();
+    directory
+}
+
+/// Installs what the Node package needs into its own directory.
+pub(crate) fn node_package() -> Result<(), String> {
+    tool(Command::new("node").arg("--version"))?;
+    let package = root().join("bindings/node");
+    if !package.join("node_modules/koffi").exists() {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--omit=dev", "--no-audit", "--no-fund", "--no-package-lock"]);
+        tool(npm.current_dir(&package))?;
+    }
+    Ok(())
 }
 
 /// Builds a Rust program that has other dependencies, or other features of them, than this package.

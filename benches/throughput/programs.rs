@@ -2,12 +2,12 @@
 
 use std::cell::LazyCell;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use ground::ReplicaSet;
 
-use crate::support::programs::{c, go, library, python_package, root, rust};
+use crate::support::programs::{c, go, library, node_package, python_package, root, rust, tool};
 use crate::support::{peak_memory, server_cpu};
 
 /// A program of the comparison.
@@ -30,12 +30,12 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// What is run, and its arguments before and behind URI, second and events.
+/// What is run, and its arguments before and after URI, second and events.
 struct Start {
     program: PathBuf,
     before: Vec<String>,
-    behind: Vec<String>,
-    python_path: Option<PathBuf>,
+    after: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// What one run of a program has shown.
@@ -66,32 +66,30 @@ pub(crate) fn all(is_wanted: impl Fn(&str) -> bool) -> Vec<Program> {
         Ok(Start {
             program: std::env::current_exe().unwrap(),
             before: vec!["--program".to_owned(), name.to_owned()],
-            behind: vec![batch_size.to_string()],
-            python_path: None,
+            after: vec![batch_size.to_string()],
+            environment: vec![],
         })
     };
-    let compiled = |program: &Build, behind: &[&str]| {
+    let compiled = |program: &Build, after: &[&str]| {
         program.as_ref().map_err(String::clone).map(|program| Start {
             program: program.clone(),
             before: vec![],
-            behind: behind.iter().map(|&text| text.to_owned()).collect(),
-            python_path: None,
+            after: after.iter().map(|&text| text.to_owned()).collect(),
+            environment: vec![],
         })
     };
-    let python = |script: &str, first: &[&Path], packages: Result<Option<PathBuf>, String>| {
-        let script = [clients().join(script)];
-        let before = script.iter().map(PathBuf::as_path).chain(first.iter().copied());
-        packages.map(|python_path| Start {
-            program: "python3".into(),
-            before: before.map(|path| path.display().to_string()).collect(),
-            behind: vec![],
-            python_path,
-        })
+    let script = |interpreter: &str, script: &str, environment| Start {
+        program: interpreter.into(),
+        before: vec![clients().join(script).display().to_string()],
+        after: vec![],
+        environment,
     };
-    let in_c: Build = LazyCell::new(|| c(&clients().join("mongostream.c"), None));
+    let shared = || ("MONGOSTREAM_LIBRARY", library().join("libmongostream.so"));
+    let in_c: Build = LazyCell::new(|| c(&clients().join("lines.c"), None));
     let libmongoc: Build =
         LazyCell::new(|| c(&clients().join("libmongoc.c"), Some("libmongoc-1.0")));
-    let in_go: Build = LazyCell::new(|| go(&clients().join("go_mongostream")));
+    let in_cpp: Build = LazyCell::new(|| c(&clients().join("lines.cpp"), None));
+    let in_go: Build = LazyCell::new(|| go(&clients().join("go_lines")));
     let go_library: Build = LazyCell::new(|| go(&clients().join("go_library")));
     let rust_driver: Build = LazyCell::new(|| rust(&clients().join("rust_driver")));
 
@@ -136,10 +134,20 @@ pub(crate) fn all(is_wanted: impl Fn(&str) -> bool) -> Vec<Program> {
         program("c-messages-5000", "mongostream, C: message by message", ours, LARGE, &|| {
             compiled(&in_c, &["messages", &large])
         }),
-        program("go", "mongostream, Go over cgo", ours, DEFAULT, &|| compiled(&in_go, &[])),
-        program("python", "mongostream, Python over ctypes", ours, DEFAULT, &|| {
-            let shared = library().join("libmongostream.so");
-            python("mongostream.py", &[&shared], Ok(None))
+        program("cpp", "mongostream, C++: batches as JSON lines", ours, DEFAULT, &|| {
+            compiled(&in_cpp, &[])
+        }),
+        program("go", "mongostream, Go: batches as JSON lines", ours, DEFAULT, &|| {
+            compiled(&in_go, &[])
+        }),
+        program("python", "mongostream, Python: batches as JSON lines", ours, DEFAULT, &|| {
+            tool(Command::new("python3").arg("--version"))?;
+            let package = ("PYTHONPATH", root().join("bindings/python/src"));
+            Ok(script("python3", "lines.py", vec![package, shared()]))
+        }),
+        program("node", "mongostream, Node: batches as JSON lines", ours, DEFAULT, &|| {
+            node_package()?;
+            Ok(script("node", "lines.mjs", vec![shared()]))
         }),
         program("libmongoc", "libmongoc, counting only", other, 0, &|| {
             compiled(&libmongoc, &["count", "0"])
@@ -165,8 +173,8 @@ pub(crate) fn all(is_wanted: impl Fn(&str) -> bool) -> Vec<Program> {
             &|| itself("driver", 0),
         ),
         program("pymongo", "pymongo, json_util", other, 0, &|| {
-            let pymongo = python_package("pymongo>=4.6,<5");
-            python("pymongo_loop.py", &[], pymongo.map(Some))
+            let pymongo = python_package("pymongo>=4.6,<5")?;
+            Ok(script("python3", "pymongo_loop.py", vec![("PYTHONPATH", pymongo)]))
         }),
     ];
     all.into_iter().flatten().collect()
@@ -183,10 +191,8 @@ impl Program {
         let start = self.start.as_ref().map_err(String::clone)?;
         let mut command = Command::new(&start.program);
         command.args(&start.before).arg(set.uri()).arg(second.to_string());
-        command.arg((events / self.part).to_string()).args(&start.behind);
-        if let Some(path) = &start.python_path {
-            command.env("PYTHONPATH", path);
-        }
+        command.arg((events / self.part).to_string()).args(&start.after);
+        command.envs(start.environment.iter().cloned());
         let server = server_cpu(set);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| {

@@ -84,6 +84,17 @@ pub(crate) fn promises(rows: &[Row]) -> Vec<(String, bool)> {
             }
         }
     }
+    if let Some(c) = row(rows, "c-lines") {
+        for (key, bound) in [("cpp", 1.05), ("go", 1.5), ("python", 1.3), ("node", 2.0)] {
+            let Some(row) = row(rows, key) else { continue };
+            let ratio = |of: fn(&Run) -> f64| row.median(of) / c.median(of);
+            let (cpu, throughput) = (ratio(|run| run.client_us), ratio(|run| run.events_per_s));
+            let text = format!("client CPU of {key} to c-lines': {cpu:.3}, at most {bound}");
+            kept.push((text, cpu <= bound));
+            let text = format!("throughput of {key} to c-lines': {throughput:.3}, at least 0.95");
+            kept.push((text, throughput >= 0.95));
+        }
+    }
     for key in ["rust", "c-lines", "c-messages"] {
         if let Some(row) = row(rows, key) {
             let (peak, bound) = (row.range(|run| run.peak_mb).1, 25.0);

@@ -980,10 +980,10 @@ fn a_hundred_thousand_changes_arrive_once_and_in_order() {
 }
 
 #[test]
-fn the_example_tails_changes_until_ctrl_c() {
-    let place = Place::new("tail");
-    let mut program = start("examples/c/tail.c", [&place.uri, place.database.name(), "c"]);
-    program.wait_for_stderr("following");
+fn the_example_follows_changes_until_ctrl_c() {
+    let place = Place::new("follow");
+    let mut program = start("examples/c/follow.c", [&place.uri, place.database.name(), "c"]);
+    program.wait_for_stderr("ready");
     place.insert(0..3);
     let lines: Vec<String> = (0..3).map(|_| program.line()).collect();
     assert_eq!(ids(&lines), [0, 1, 2]);
@@ -1004,11 +1004,11 @@ fn the_example_says_what_went_wrong() {
         ("nonsense", 1, "MS_ERR_ARGUMENT"),
         ("mongodb://u:hush@127.0.0.1:1/?serverSelectionTimeoutMS=100", 1, "MS_ERR_CONNECT"),
     ] {
-        let ended = start("examples/c/tail.c", [uri, "shop", "orders"]).end();
+        let ended = start("examples/c/follow.c", [uri, "shop", "orders"]).end();
         assert_eq!(ended.status.code(), Some(status), "{}", ended.stderr);
         assert!(ended.stderr.contains(text) && !ended.stderr.contains("hush"), "{}", ended.stderr);
     }
-    assert_eq!(start("examples/c/tail.c", [""; 0]).end().status.code(), Some(2));
+    assert_eq!(start("examples/c/follow.c", [""; 0]).end().status.code(), Some(2));
 }
 
 /// The limit is for the optimised library. A debug build takes five times as much, and more on a busy machine; workers

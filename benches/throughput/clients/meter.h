@@ -8,25 +8,25 @@
 #include <sys/resource.h>
 #include <time.h>
 
-static double meter_now(void) {
+static inline double meter_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static double meter_cpu(void) {
+static inline double meter_cpu(void) {
     struct rusage r;
     getrusage(RUSAGE_SELF, &r);
     return r.ru_utime.tv_sec + r.ru_stime.tv_sec + (r.ru_utime.tv_usec + r.ru_stime.tv_usec) / 1e6;
 }
 
-static void meter_report(double began, double cpu, long events, long bytes) {
+static inline void meter_report(double began, double cpu, long events, long bytes) {
     printf("%ld %ld %.6f %.6f\n", events, bytes, meter_now() - began, meter_cpu() - cpu);
     fflush(stdout);
     getchar();
 }
 
-static void die(const char *text) {
+static inline void die(const char *text) {
     fprintf(stderr, "%s\n", text);
     exit(1);
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import uuid
@@ -16,6 +17,9 @@ from pymongo.collection import Collection
 from support import MEASURED, Place, Server
 
 import mongostream
+
+# A shell lets what it starts in its background ignore Ctrl-C, and the programs of the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

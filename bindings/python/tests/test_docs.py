@@ -1,4 +1,4 @@
-"""The examples of docs/PYTHON.md."""
+"""The examples in Python of the documentation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from support import Place, ids, receive_many
 import mongostream
 
 PACKAGE = pathlib.Path(__file__).parents[1]
-PAGES = [PACKAGE.parents[1] / "docs" / "PYTHON.md", PACKAGE / "README.md"]
+DOCS = PACKAGE.parents[1] / "docs"
+PAGES = [DOCS / "PYTHON.md", DOCS / "COMING-FROM.md", PACKAGE / "README.md"]
 
 
 def examples() -> list[str]:

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ impl Consumer {
     /// Nothing runs yet.
     #[must_use]
     pub fn new(setting: Setting, referee: &Arc<Mutex<Referee>>) -> Self {
+        let sees_no_saves = setting.command.is_some();
+        referee.lock().unwrap_or_else(PoisonError::into_inner).sees_no_saves = sees_no_saves;
         Self { setting, referee: Arc::clone(referee), process: Mutex::new(None) }
     }
 

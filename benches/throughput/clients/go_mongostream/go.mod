@@ -1,3 +1,0 @@
-module bench/go_mongostream
-
-go 1.21

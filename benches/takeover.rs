@@ -208,9 +208,8 @@ fn main() {
         println!("{:<12} {:>6} {:>9} {:>9} {:>9}", "end", "rounds", "p50 ms", "p90 ms", "max ms");
     }
     for end in End::ALL {
-        let delays: Vec<f64> = (0..count)
-            .map(|_| round(&set, end, lease).as_secs_f64() * 1000.0)
-            .collect();
+        let delays: Vec<f64> =
+            (0..count).map(|_| round(&set, end, lease).as_secs_f64() * 1000.0).collect();
         let [p50, p90, max] = [0.5, 0.9, 1.0].map(|part| quantile(delays.iter().copied(), part));
         if !json {
             println!("{:<12} {count:>6} {p50:>9.0} {p90:>9.0} {max:>9.0}", end.name());

@@ -279,7 +279,7 @@ fn write_snapshots(workers: &[(String, &WorkerStats)], out: &mut Exposition) {
 mod tests {
     use super::*;
     use crate::error::{Error, ErrorKind};
-    use crate::stats::{Meter, LeaseStats, SnapshotStats};
+    use crate::stats::{LeaseStats, Meter, SnapshotStats};
 
     fn worker(name: &str, state: WorkerState) -> WorkerStats {
         Meter::new().stats(name, "shop.orders", state, None, (7, 2))
@@ -338,12 +338,8 @@ mod tests {
             documents: 8,
             estimated: 9,
         });
-        worker.lease = Some(LeaseStats {
-            holder: "a:1".to_owned(),
-            term: 12,
-            since_unix_ms: 5,
-            held: true,
-        });
+        worker.lease =
+            Some(LeaseStats { holder: "a:1".to_owned(), term: 12, since_unix_ms: 5, held: true });
         let text = buffer(vec![worker]).to_open_metrics();
         let name = r#"worker="a \"b\"\\\n""#;
         for (metric, value) in [

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checkpoint::collection::CollectionCheckpoint;
-use crate::checkpoint::lease::Lost;
-use crate::checkpoint::leased::LeasedCheckpoint;
 use crate::checkpoint::file::FileCheckpoint;
 use crate::checkpoint::identity::{Saved, StreamIdentity};
+use crate::checkpoint::lease::Lost;
+use crate::checkpoint::leased::LeasedCheckpoint;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::saving::Checkpointer;
 use crate::checkpoint::store::CheckpointStore;
@@ -200,11 +200,17 @@ impl Watch {
         self.option("checkpoint_ms", &time.as_millis().to_string())
     }
 
-    /// One of several workers of the same stream delivers, the others wait to take over (option `standby`). It needs
-    /// the option `checkpoint_collection`. `lease` is how long they wait after they have heard of it for the last time, in
-    /// whole milliseconds, 1 s to 600 s.
-    pub fn standby(self, lease: Duration) -> Self {
-        self.option("standby", "true").option("lease_ms", &lease.as_millis().to_string())
+    /// One of several workers of the same stream delivers, the others wait to take over. It needs the option
+    /// `checkpoint_collection`: the lease lies in the checkpoint's document.
+    pub fn standby(mut self, on: bool) -> Self {
+        self.options.standby = on;
+        self
+    }
+
+    /// How long a standby waits after it has heard of the worker that delivers for the last time, in whole milliseconds,
+    /// 1 s to 600 s; 10 s if never called.
+    pub fn lease(self, time: Duration) -> Self {
+        self.option("lease_ms", &time.as_millis().to_string())
     }
 
     /// Whether the documents that exist are delivered before the stream.
@@ -286,7 +292,9 @@ impl Watch {
         let deployment = Deployment::of(uri)?;
         let store = self.checkpoint_store(&deployment, &mut scope)?;
         let (leased, store) = match store {
-            Some(Store::Leased(leased)) => (Some(Arc::clone(&leased)), Some(leased as Arc<dyn CheckpointStore>)),
+            Some(Store::Leased(leased)) => {
+                (Some(Arc::clone(&leased)), Some(leased as Arc<dyn CheckpointStore>))
+            }
             Some(Store::Plain(store)) => (None, Some(store)),
             None => (None, None),
         };

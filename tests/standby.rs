@@ -33,7 +33,8 @@ impl<'a> Shop<'a> {
             .collection("orders")
             .option("checkpoint_collection", &self.place())
             .checkpoint_interval(Duration::from_millis(50))
-            .standby(LEASE)
+            .standby(true)
+            .lease(LEASE)
     }
 
     fn place(&self) -> String {
@@ -305,11 +306,11 @@ fn a_standby_needs_a_collection_and_a_sensible_time() {
     let buffer = Buffer::new(1);
     let watch = || Worker::watch("mongodb://localhost").database("shop").collection("orders");
     let refused = |watch: Watch| watch.spawn(&buffer).map(drop).unwrap_err().to_string();
-    assert!(refused(watch().standby(LEASE)).contains("checkpoint_collection"));
-    let file = watch().standby(LEASE).option("checkpoint_file", "/tmp/token");
+    assert!(refused(watch().standby(true).lease(LEASE)).contains("checkpoint_collection"));
+    let file = watch().standby(true).lease(LEASE).option("checkpoint_file", "/tmp/token");
     assert!(refused(file).contains("checkpoint_collection"));
     for time in [999, 600_001] {
-        let text = refused(watch().standby(Duration::from_millis(time)));
+        let text = refused(watch().standby(true).lease(Duration::from_millis(time)));
         assert!(text.contains("lease_ms") && text.contains("1000 to 600000"), "{text}");
     }
 }

@@ -290,7 +290,8 @@ impl Queue {
             state.bytes -= piece.bytes();
             return false;
         }
-        let is_next = || !state.aside.iter().any(|other| other.events.is_of_worker_of(&piece.events));
+        let is_next =
+            || !state.aside.iter().any(|other| other.events.is_of_worker_of(&piece.events));
         if lease.hands_over(boot_time()) && is_next() {
             return true;
         }

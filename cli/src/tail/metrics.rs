@@ -105,9 +105,7 @@ impl Health {
         if !states.is_empty() && states.iter().all(is_well) {
             self.streamed = Some(now);
         }
-        let is_alive = |state: &WorkerState| {
-            is_well(state) || *state == WorkerState::Reconnecting
-        };
+        let is_alive = |state: &WorkerState| is_well(state) || *state == WorkerState::Reconnecting;
         let is_recent = self.streamed.is_some_and(|at| now.duration_since(at) < PATIENCE);
         is_recent && states.iter().all(is_alive)
     }

@@ -173,8 +173,7 @@ impl World {
     }
 
     fn handing_over(&self) -> Vec<usize> {
-        let hands_over =
-            |process: &Process| process.lease.hands_over(process.clock.at(self.now));
+        let hands_over = |process: &Process| process.lease.hands_over(process.clock.at(self.now));
         let all = self.processes.iter().enumerate();
         all.filter(|(_, process)| hands_over(process)).map(|(index, _)| index).collect()
     }

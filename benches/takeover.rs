@@ -114,18 +114,12 @@ impl Process {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// The ids that it prints from now on until it has ended, and whether it was fenced.
-    fn rest(mut self) -> (Vec<i32>, bool) {
+    /// The ids that it prints from now on until it has ended.
+    fn rest(mut self) -> Vec<i32> {
         drop(self.child.stdin.take());
         wait_for_end(&mut self.child, DEADLINE);
-        let (mut ids, mut is_fenced) = (Vec::new(), false);
-        while let Ok((line, _)) = self.lines.recv_timeout(DEADLINE) {
-            match line.parse() {
-                Ok(id) => ids.push(id),
-                Err(_) => is_fenced = true,
-            }
-        }
-        (ids, is_fenced)
+        let lines = std::iter::from_fn(|| self.lines.recv_timeout(DEADLINE).ok());
+        lines.map(|(line, _)| line.parse().expect("an id")).collect()
     }
 }
 
@@ -164,7 +158,7 @@ fn round(set: &ReplicaSet, end: End, lease: u64) -> Duration {
         match end {
             End::Kill => holder.as_ref().unwrap().signal(Signal::SIGKILL),
             End::Stop => holder.as_ref().unwrap().signal(Signal::SIGSTOP),
-            End::Orderly => last = holder.take().unwrap().rest().0.last().copied().unwrap_or(last),
+            End::Orderly => last = holder.take().unwrap().rest().last().copied().unwrap_or(last),
         }
         let (first, at) = standby.next_id();
         let delay = at.saturating_duration_since(began);
@@ -177,9 +171,12 @@ fn round(set: &ReplicaSet, end: End, lease: u64) -> Duration {
             }
             if end == End::Stop {
                 holder.signal(Signal::SIGCONT);
-                let (ids, is_fenced) = holder.rest();
-                assert!(ids.len() <= 1, "the former holder hands over {ids:?}");
-                assert!(is_fenced, "the former holder does not know");
+                let mut handed_over = 0;
+                while holder.next().0 != "fenced" {
+                    handed_over += 1;
+                }
+                assert!(handed_over <= 1, "the former holder hands over {handed_over} messages");
+                assert_eq!(holder.rest(), [0; 0]);
             }
         }
         assert!(first <= last + 1, "{} to {first} are missing", last + 1);

@@ -251,6 +251,20 @@
  */
 #define MS_OPT_CHECKPOINT_MS "checkpoint_ms"
 
+/**
+ * true | false [false]. One of two or more workers of the same stream, in processes of their own,
+ * delivers; the others wait in state standby, and one takes over when it is gone. Needs
+ * checkpoint_collection. Give all of them the same checkpoint_name and options.
+ */
+#define MS_OPT_STANDBY "standby"
+
+/**
+ * 1000 to 600000 [10000]. How long a standby waits after it has heard of the worker that delivers
+ * for the last time, in milliseconds. That worker renews its lease after each third of this time.
+ * The clocks of the deployment's members must agree to within a tenth of it.
+ */
+#define MS_OPT_LEASE_MS "lease_ms"
+
 
 /**
  * Major version of the header.
@@ -345,6 +359,10 @@ enum ms_status
      */
     MS_ERR_OVERSIZED = -16,
     /**
+     * Another worker has taken the lease over (option standby). What was not acked and saved comes from that one.
+     */
+    MS_ERR_FENCED = -17,
+    /**
      * A bug: code of the library panicked, or met what should be impossible. The process goes on.
      */
     MS_ERR_PANIC = -99,
@@ -422,6 +440,10 @@ enum ms_worker_state
      * It has ended with a failure.
      */
     MS_WORKER_FAILED = 4,
+    /**
+     * Another worker holds its lease. It takes over when that one is gone (option standby).
+     */
+    MS_WORKER_STANDBY = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

@@ -1,5 +1,6 @@
 //! What time it is. Decisions take it as a value, so that a test can choose it.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The time at which something is decided.
@@ -36,9 +37,27 @@ pub(crate) fn unix_time() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The time since the machine was started. Unlike [`Instant`] it goes on while the machine sleeps, where the system
+/// has such a clock (Linux: `CLOCK_BOOTTIME`).
+pub(crate) fn boot_time() -> Duration {
+    #[cfg(target_os = "linux")]
+    if let Ok(time) = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME) {
+        return time.into();
+    }
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_since_the_start_grows() {
+        let before = boot_time();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(boot_time() > before);
+    }
 
     #[test]
     fn a_time_of_its_running_is_an_instant_after_its_start() {

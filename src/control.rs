@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::checkpoint::ledger::Ledger;
+use crate::clock::boot_time;
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::state::WorkerState;
-use crate::stats::WorkerStats;
+use crate::stats::{LeaseStats, WorkerStats};
 
 /// What the handle, the thread and the buffer's statistics share.
 pub(crate) struct Control {
@@ -47,7 +48,18 @@ impl Control {
         let Self { ledger, namespace, failure, .. } = self;
         let counts = ledger.acks().counts();
         let failure = failure.get().cloned();
-        ledger.meter.stats(ledger.name.as_str(), namespace, self.state(), failure, counts)
+        let name = ledger.name.as_str();
+        let mut stats = ledger.meter.stats(name, namespace, self.state(), failure, counts);
+        stats.lease = ledger.lease.as_ref().and_then(|lease| {
+            let seen = lease.seen()?;
+            Some(LeaseStats {
+                holder: seen.holder,
+                term: seen.term,
+                since_unix_ms: seen.since,
+                held: lease.hands_over(boot_time()),
+            })
+        });
+        stats
     }
 
     pub(crate) fn set(&self, state: WorkerState) {

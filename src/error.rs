@@ -36,6 +36,9 @@ pub enum ErrorKind {
     Checkpoint,
     /// A change event is larger than the server can send.
     Oversized,
+    /// Another worker has taken the lease over (option `standby`). What this one had not acked and saved comes from
+    /// that one.
+    Fenced,
     /// A bug: a thread of the library panicked, or met what should be impossible. The process goes on.
     Panic,
 }
@@ -56,6 +59,7 @@ impl ErrorKind {
             ErrorKind::Invalidated => -14,
             ErrorKind::Checkpoint => -15,
             ErrorKind::Oversized => -16,
+            ErrorKind::Fenced => -17,
             ErrorKind::Panic => -99,
         }
     }
@@ -75,6 +79,7 @@ impl ErrorKind {
             ErrorKind::Invalidated => "MS_ERR_INVALIDATED",
             ErrorKind::Checkpoint => "MS_ERR_CHECKPOINT",
             ErrorKind::Oversized => "MS_ERR_OVERSIZED",
+            ErrorKind::Fenced => "MS_ERR_FENCED",
             ErrorKind::Panic => "MS_ERR_PANIC",
         }
     }

@@ -125,7 +125,7 @@ pub use crate::options::{
 pub use crate::queue::buffer::{Buffer, IntoIter, Iter};
 pub use crate::queue::message::{Batch, Message};
 pub use crate::state::WorkerState;
-pub use crate::stats::{BufferStats, SnapshotStats, WorkerStats};
+pub use crate::stats::{BufferStats, LeaseStats, SnapshotStats, WorkerStats};
 pub use crate::wait::{Received, Waited};
 pub use crate::watch::Watch;
 pub use crate::worker::Worker;

@@ -108,6 +108,7 @@ impl BufferStats {
         let workers = named(&self.workers);
         write_workers(&workers, &mut out);
         write_snapshots(&workers, &mut out);
+        write_leases(&workers, &mut out);
         out.0.push_str("# EOF\n");
         out.0
     }
@@ -241,6 +242,17 @@ fn write_workers(workers: &[(String, &WorkerStats)], out: &mut Exposition) {
     out.of_workers(failing, workers, |worker| Some(u8::from(worker.checkpoint_error.is_some())));
 }
 
+fn write_leases(workers: &[(String, &WorkerStats)], out: &mut Exposition) {
+    let held = "1 while this worker holds its lease and may hand over, else 0.";
+    out.of_workers(("mongostream_worker_lease_held", "gauge", held), workers, |worker| {
+        worker.lease.as_ref().map(|lease| u8::from(lease.held))
+    });
+    let term = "The term of the lease, whoever holds it: it grows by one with each holder.";
+    out.of_workers(("mongostream_worker_lease_term", "gauge", term), workers, |worker| {
+        worker.lease.as_ref().map(|lease| lease.term)
+    });
+}
+
 fn write_snapshots(workers: &[(String, &WorkerStats)], out: &mut Exposition) {
     let of = |worker: &WorkerStats| worker.snapshot.clone();
     let documents = "Documents of the snapshot that this run has read.";
@@ -267,7 +279,7 @@ fn write_snapshots(workers: &[(String, &WorkerStats)], out: &mut Exposition) {
 mod tests {
     use super::*;
     use crate::error::{Error, ErrorKind};
-    use crate::stats::{Meter, SnapshotStats};
+    use crate::stats::{LeaseStats, Meter, SnapshotStats};
 
     fn worker(name: &str, state: WorkerState) -> WorkerStats {
         Meter::new().stats(name, "shop.orders", state, None, (7, 2))
@@ -326,6 +338,8 @@ mod tests {
             documents: 8,
             estimated: 9,
         });
+        worker.lease =
+            Some(LeaseStats { holder: "a:1".to_owned(), term: 12, since_unix_ms: 5, held: true });
         let text = buffer(vec![worker]).to_open_metrics();
         let name = r#"worker="a \"b\"\\\n""#;
         for (metric, value) in [
@@ -346,6 +360,8 @@ mod tests {
             ("snapshot_documents", "8"),
             ("snapshot_estimated", "9"),
             ("snapshot_finished", "1"),
+            ("lease_held", "1"),
+            ("lease_term", "12"),
         ] {
             let line = format!("mongostream_worker_{metric}{{{name}}} {value}");
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
@@ -412,6 +428,8 @@ mod tests {
         let mut all = worker("copy", WorkerState::Streaming);
         let snapshot =
             SnapshotStats { finished: false, namespace: String::new(), documents: 0, estimated: 0 };
+        all.lease =
+            Some(LeaseStats { holder: String::new(), term: 1, since_unix_ms: 0, held: false });
         (all.snapshot, all.lag_ms) = (Some(snapshot), Some(0));
         (all.last_event_ms_ago, all.opened_ms_ago) = (Some(0), Some(0));
         (all.checkpoint_saved_ms_ago, all.checkpoint_lag_ms) = (Some(0), Some(0));
@@ -422,10 +440,10 @@ mod tests {
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.split(['{', ' ']).next())
             .collect();
-        assert_eq!(samples.len(), 27);
+        assert_eq!(samples.len(), 29);
         for sample in samples {
             assert!(page.contains(&format!("| `{sample}` |")), "{sample}");
         }
-        assert_eq!(page.matches("| `mongostream_").count(), 27, "and no other one");
+        assert_eq!(page.matches("| `mongostream_").count(), 29, "and no other one");
     }
 }

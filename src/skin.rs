@@ -67,6 +67,7 @@ pub fn number_of_state(state: WorkerState) -> i32 {
         WorkerState::Reconnecting => 2,
         WorkerState::Stopped => 3,
         WorkerState::Failed => 4,
+        WorkerState::Standby => 5,
     }
 }
 

@@ -16,6 +16,8 @@ pub enum WorkerState {
     Stopped,
     /// It has ended with a failure.
     Failed,
+    /// Another worker holds its lease. It takes over when that one is gone (option `standby`).
+    Standby,
 }
 
 /// In lower case: `streaming`.
@@ -34,14 +36,16 @@ impl WorkerState {
             WorkerState::Reconnecting => "reconnecting",
             WorkerState::Stopped => "stopped",
             WorkerState::Failed => "failed",
+            WorkerState::Standby => "standby",
         }
     }
 
-    pub(crate) const ALL: [WorkerState; 5] = [
+    pub(crate) const ALL: [WorkerState; 6] = [
         WorkerState::Starting,
         WorkerState::Streaming,
         WorkerState::Reconnecting,
         WorkerState::Stopped,
         WorkerState::Failed,
+        WorkerState::Standby,
     ];
 }

@@ -101,6 +101,22 @@ pub struct WorkerStats {
     pub checkpoint_error: Option<Error>,
     /// How far its snapshot has come, the last one of this run. `None` without one.
     pub snapshot: Option<SnapshotStats>,
+    /// Who holds its lease. `None` without the option `standby`, and before it is known.
+    pub lease: Option<LeaseStats>,
+}
+
+/// Who holds a worker's lease, as the worker has seen it last.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LeaseStats {
+    /// The process that holds it, as `host:process`.
+    pub holder: String,
+    /// Grows by one whenever the lease is taken.
+    pub term: i64,
+    /// When it was taken: milliseconds since 1970, by the server's clock.
+    pub since_unix_ms: i64,
+    /// Whether this worker may hand over now.
+    pub held: bool,
 }
 
 /// How far a snapshot has come.
@@ -165,6 +181,12 @@ impl WorkerStats {
                 "namespace": snapshot.namespace,
                 "documents": snapshot.documents,
                 "estimated": snapshot.estimated,
+            })),
+            "lease": self.lease.as_ref().map(|lease| json!({
+                "holder": lease.holder,
+                "term": lease.term,
+                "since_unix_ms": lease.since_unix_ms,
+                "held": lease.held,
             })),
         })
     }
@@ -313,6 +335,7 @@ impl Meter {
             checkpoint_lag_ms: lag(&self.checkpoint_time),
             checkpoint_error: lock(&self.checkpoint_error).clone(),
             snapshot: lock(&self.snapshot).clone(),
+            lease: None,
         }
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::checkpoint::collection::CollectionCheckpoint;
 use crate::checkpoint::file::FileCheckpoint;
 use crate::checkpoint::identity::{Saved, StreamIdentity};
+use crate::checkpoint::lease::Lost;
+use crate::checkpoint::leased::LeasedCheckpoint;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::saving::Checkpointer;
 use crate::checkpoint::store::CheckpointStore;
@@ -198,6 +200,19 @@ impl Watch {
         self.option("checkpoint_ms", &time.as_millis().to_string())
     }
 
+    /// One of several workers of the same stream delivers, the others wait to take over. It needs the option
+    /// `checkpoint_collection`: the lease lies in the checkpoint's document.
+    pub fn standby(mut self, on: bool) -> Self {
+        self.options.standby = on;
+        self
+    }
+
+    /// How long a standby waits after it has heard of the worker that delivers for the last time, in whole milliseconds,
+    /// 1 s to 600 s; 10 s if never called.
+    pub fn lease(self, time: Duration) -> Self {
+        self.option("lease_ms", &time.as_millis().to_string())
+    }
+
     /// Whether the documents that exist are delivered before the stream.
     pub fn snapshot(mut self, mode: Snapshot) -> Self {
         self.options.snapshot = mode;
@@ -274,7 +289,18 @@ impl Watch {
         let name = self.options.name.clone().unwrap_or_else(|| scope.namespace());
         let identity = StreamIdentity::new(&scope, &self.options)?;
         let starts_at = self.starts_at(&identity)?;
-        let ledger = Arc::new(Ledger::new(&name, self.options.style(), identity));
+        let deployment = Deployment::of(uri)?;
+        let store = self.checkpoint_store(&deployment, &mut scope)?;
+        let (leased, store) = match store {
+            Some(Store::Leased(leased)) => {
+                (Some(Arc::clone(&leased)), Some(leased as Arc<dyn CheckpointStore>))
+            }
+            Some(Store::Plain(store)) => (None, Some(store)),
+            None => (None, None),
+        };
+        let lease = leased.as_ref().map(|leased| Arc::clone(leased.lease()));
+        let ledger = Ledger::new(&name, self.options.style(), identity).with_lease(lease);
+        let ledger = Arc::new(ledger);
         let control = Arc::new(Control::new(&ledger, scope.namespace()));
         let mut remarks = Vec::new();
         if let Some(database) = &in_uri {
@@ -292,8 +318,7 @@ impl Watch {
                 ),
             ));
         }
-        let deployment = Deployment::of(uri)?;
-        let checkpointer = match self.checkpoint_store(&deployment, &mut scope)? {
+        let checkpointer = match store {
             Some(store) => Some(Checkpointer::start(
                 store,
                 self.checkpoint_key(),
@@ -306,6 +331,17 @@ impl Watch {
         let release = || checkpointer.iter().for_each(Checkpointer::release);
         let queue = Arc::clone(buffer.queue());
         queue.attach(&control).inspect_err(|_| release())?;
+        if let Some(lease) = &ledger.lease {
+            let (queue, control) = (Arc::downgrade(&queue), Arc::downgrade(&control));
+            lease.listen(move |lease| {
+                if let (Some(Lost::Fenced(_)), Some(control)) = (lease.lost(), control.upgrade()) {
+                    control.stop();
+                }
+                if let Some(queue) = queue.upgrade() {
+                    queue.lease_changed();
+                }
+            });
+        }
         let stream = Stream {
             deployment,
             scope,
@@ -316,6 +352,7 @@ impl Watch {
             checkpointer: checkpointer.clone(),
             clock: Clock::start(),
             starts_at,
+            leased,
             remarks,
         };
         let builder = std::thread::Builder::new().name("mongostream".to_owned());
@@ -383,26 +420,26 @@ impl Watch {
         &self,
         deployment: &Arc<Deployment>,
         scope: &mut Scope,
-    ) -> Result<Option<Arc<dyn CheckpointStore>>> {
+    ) -> Result<Option<Store>> {
         let options = &self.options;
         let named = options.checkpoint_file.is_some() || options.checkpoint_collection.is_some();
         if named && self.checkpoint.is_some() {
             return Err(Error::argument("a checkpoint has one place, two are given"));
         }
         if let Some(path) = &options.checkpoint_file {
-            return Ok(Some(Arc::new(FileCheckpoint::new(path))));
+            return Ok(Some(Store::Plain(Arc::new(FileCheckpoint::new(path)))));
         }
         let Some(namespace) = &options.checkpoint_collection else {
-            return Ok(self.checkpoint.clone());
+            return Ok(self.checkpoint.clone().map(Store::Plain));
         };
         let home = match &options.checkpoint_uri {
             Some(uri) => Deployment::of(uri.clone())?,
             None => Arc::clone(deployment),
         };
         let store = CollectionCheckpoint::on(home, namespace)?;
-        let (database, collection) = store.namespace();
+        let (database, collection) = store.home().namespace();
         let watches_database = scope.database.as_deref().is_none_or(|name| name == database);
-        if store.is_on(deployment) && watches_database {
+        if store.home().is_on(deployment) && watches_database {
             let (is_named, is_seen) = match (&scope.collection, &scope.namespaces) {
                 (Some(name), _) => (name == collection, false),
                 (None, Some(all)) => {
@@ -419,8 +456,21 @@ impl Watch {
                 scope.leave_out(database, collection);
             }
         }
-        Ok(Some(Arc::new(store)))
+        Ok(Some(match options.standby {
+            true => {
+                let home = store.home().clone();
+                Store::Leased(LeasedCheckpoint::new(home, self.checkpoint_key(), options.lease))
+            }
+            false => Store::Plain(Arc::new(store)),
+        }))
     }
+}
+
+/// Where a worker's checkpoint lies.
+enum Store {
+    Plain(Arc<dyn CheckpointStore>),
+    /// In a document that is a lease.
+    Leased(Arc<LeasedCheckpoint>),
 }
 
 impl std::fmt::Debug for Watch {

@@ -115,7 +115,8 @@ impl Worker {
     }
 
     /// Waits until the worker has ended and its checkpoint, if it has one, is saved: every ack made
-    /// before this call is then durable.
+    /// before this call is then durable. A worker with a standby gives its lease back: what it has queued is not
+    /// handed over any more.
     ///
     /// # Errors
     ///
@@ -148,7 +149,14 @@ impl Worker {
             return Ok(Waited::Timeout);
         }
         let saved = match &self.checkpointer {
-            Some(checkpointer) => checkpointer.save_last(&self.ledger, wait),
+            Some(checkpointer) => {
+                let saved = checkpointer.save_last(&self.ledger, wait);
+                // A standby need not wait for the handle. What is acked from now on comes again.
+                if self.ledger.lease.is_some() && !matches!(saved, Ok(Waited::Timeout)) {
+                    checkpointer.release();
+                }
+                saved
+            }
             None => Ok(Waited::Done),
         };
         joined(saved, self.failure())

@@ -102,6 +102,8 @@ fn setters() -> Vec<Setter> {
         "on_invalidate" = "stop", on_invalidate(OnInvalidate::Stop);
         "checkpoint_name" = "orders", checkpoint_name("orders");
         "checkpoint_ms" = "200", checkpoint_interval(Duration::from_millis(200));
+        "standby" = "true", standby(true);
+        "lease_ms" = "3000", lease(Duration::from_secs(3));
     }
 }
 

@@ -24,6 +24,7 @@ const (
 	StatusInvalidated Status = -14
 	StatusCheckpoint  Status = -15
 	StatusOversized   Status = -16
+	StatusFenced      Status = -17
 	StatusPanic       Status = -99
 )
 
@@ -47,4 +48,5 @@ const (
 	StateReconnecting WorkerState = 2
 	StateStopped      WorkerState = 3
 	StateFailed       WorkerState = 4
+	StateStandby      WorkerState = 5
 )

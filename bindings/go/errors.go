@@ -61,7 +61,7 @@ func (s Status) Error() string {
 	return s.String()
 }
 
-// String gives "starting", "streaming", "reconnecting", "stopped" or "failed", the words of the statistics.
+// String gives "starting", "streaming", "reconnecting", "stopped", "failed" or "standby", the words of the statistics.
 func (s WorkerState) String() string {
 	switch s {
 	case StateStarting:
@@ -74,6 +74,8 @@ func (s WorkerState) String() string {
 		return "stopped"
 	case StateFailed:
 		return "failed"
+	case StateStandby:
+		return "standby"
 	}
 	return "unknown"
 }

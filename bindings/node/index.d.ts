@@ -23,6 +23,7 @@ export declare const Status: {
   readonly ERR_INVALIDATED: -14;
   readonly ERR_CHECKPOINT: -15;
   readonly ERR_OVERSIZED: -16;
+  readonly ERR_FENCED: -17;
   readonly ERR_PANIC: -99;
 };
 
@@ -91,7 +92,7 @@ export interface WatchOptions extends Options {
 }
 
 /** What a worker is doing. */
-export type WorkerState = "starting" | "streaming" | "reconnecting" | "stopped" | "failed";
+export type WorkerState = "starting" | "streaming" | "reconnecting" | "stopped" | "failed" | "standby";
 
 /**
  * A bounded queue of messages: any number of workers in, any number of consumers of this thread out.

@@ -41,6 +41,8 @@ pub enum ms_status {
     MS_ERR_CHECKPOINT = -15,
     /// A change event is larger than the server can send.
     MS_ERR_OVERSIZED = -16,
+    /// Another worker has taken the lease over (option standby). What was not acked and saved comes from that one.
+    MS_ERR_FENCED = -17,
     /// A bug: code of the library panicked, or met what should be impossible. The process goes on.
     MS_ERR_PANIC = -99,
 }
@@ -53,7 +55,7 @@ pub(crate) fn status_of(kind: ErrorKind) -> ms_status {
     ALL.into_iter().find(|status| *status as i32 == number).unwrap_or(MS_ERR_PANIC)
 }
 
-const ALL: [ms_status; 16] = [
+const ALL: [ms_status; 17] = [
     MS_OK,
     MS_TIMEOUT,
     MS_CLOSED,
@@ -69,6 +71,7 @@ const ALL: [ms_status; 16] = [
     MS_ERR_INVALIDATED,
     MS_ERR_CHECKPOINT,
     MS_ERR_OVERSIZED,
+    MS_ERR_FENCED,
     MS_ERR_PANIC,
 ];
 
@@ -89,6 +92,7 @@ fn name_of(status: ms_status) -> &'static CStr {
         MS_ERR_INVALIDATED => c"MS_ERR_INVALIDATED",
         MS_ERR_CHECKPOINT => c"MS_ERR_CHECKPOINT",
         MS_ERR_OVERSIZED => c"MS_ERR_OVERSIZED",
+        MS_ERR_FENCED => c"MS_ERR_FENCED",
         MS_ERR_PANIC => c"MS_ERR_PANIC",
     }
 }
@@ -121,6 +125,7 @@ mod tests {
             (ErrorKind::Invalidated, MS_ERR_INVALIDATED),
             (ErrorKind::Checkpoint, MS_ERR_CHECKPOINT),
             (ErrorKind::Oversized, MS_ERR_OVERSIZED),
+            (ErrorKind::Fenced, MS_ERR_FENCED),
             (ErrorKind::Panic, MS_ERR_PANIC),
         ] {
             assert_eq!(status_of(kind), status, "{kind:?}");

@@ -33,17 +33,20 @@ pub enum ms_worker_state {
     MS_WORKER_STOPPED = 3,
     /// It has ended with a failure.
     MS_WORKER_FAILED = 4,
+    /// Another worker holds its lease. It takes over when that one is gone (option standby).
+    MS_WORKER_STANDBY = 5,
 }
 
 use ms_worker_state::*;
 
 fn state_of(state: WorkerState) -> ms_worker_state {
-    const ALL: [ms_worker_state; 5] = [
+    const ALL: [ms_worker_state; 6] = [
         MS_WORKER_STARTING,
         MS_WORKER_STREAMING,
         MS_WORKER_RECONNECTING,
         MS_WORKER_STOPPED,
         MS_WORKER_FAILED,
+        MS_WORKER_STANDBY,
     ];
     let number = skin::number_of_state(state);
     ALL.into_iter().find(|known| *known as i32 == number).unwrap_or(MS_WORKER_FAILED)
@@ -221,6 +224,7 @@ mod tests {
             (WorkerState::Reconnecting, MS_WORKER_RECONNECTING),
             (WorkerState::Stopped, MS_WORKER_STOPPED),
             (WorkerState::Failed, MS_WORKER_FAILED),
+            (WorkerState::Standby, MS_WORKER_STANDBY),
         ] {
             assert_eq!(state_of(state), number, "{state:?}");
         }

@@ -3,25 +3,17 @@
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
-use crossbeam_channel::bounded;
-use mongodb::Collection;
-use mongodb::error::{
-    Error as DriverError, ErrorKind as DriverErrorKind, Result as DriverResult, WriteFailure,
-};
-use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
+use mongodb::options::ReturnDocument;
 
+use crate::checkpoint::home::{Home, is_duplicate};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::store_error::StoreError;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::options::uri::Uri;
 use crate::source::client::Deployment;
-use crate::source::failure;
-use crate::source::failure::Phase;
-use crate::source::fault::Fault;
 
 /// Keeps checkpoints in a collection, one document for each name: `{_id: name, owner: id, checkpoint: text,
 /// savedAt: date}`.
@@ -33,9 +25,7 @@ use crate::source::fault::Fault;
 /// that had it last writes it again.
 #[derive(Clone)]
 pub struct CollectionCheckpoint {
-    deployment: Arc<Deployment>,
-    database: String,
-    collection: String,
+    home: Home,
     owner: ObjectId,
     names: Arc<Mutex<HashMap<String, Known>>>,
 }
@@ -59,9 +49,6 @@ const OWNER: &str = "owner";
 const TEXT: &str = "checkpoint";
 
 impl CollectionCheckpoint {
-    /// How long the server may take for one save.
-    const DEADLINE: Duration = Duration::from_secs(5);
-
     /// The collection `database.collection` on the deployment at `uri`; it need not exist yet.
     ///
     /// # Errors
@@ -72,70 +59,12 @@ impl CollectionCheckpoint {
     }
 
     pub(crate) fn on(deployment: Arc<Deployment>, namespace: &str) -> Result<Self> {
-        let Some((database, collection)) = namespace.split_once('.') else {
-            return Err(Error::argument(format!(
-                "{namespace:?} is no place for checkpoints: give it as database.collection"
-            )));
-        };
-        crate::options::names::check_namespace(Some(database), Some(collection))?;
-        let (database, collection) = (database.to_owned(), collection.to_owned());
-        let (owner, names) = (ObjectId::new(), Arc::default());
-        Ok(Self { deployment, database, collection, owner, names })
+        let home = Home::new(deployment, namespace)?;
+        Ok(Self { home, owner: ObjectId::new(), names: Arc::default() })
     }
 
-    pub(crate) fn is_on(&self, deployment: &Arc<Deployment>) -> bool {
-        Arc::ptr_eq(&self.deployment, deployment)
-    }
-
-    /// Database and collection.
-    pub(crate) fn namespace(&self) -> (&str, &str) {
-        (&self.database, &self.collection)
-    }
-
-    fn concern() -> WriteConcern {
-        WriteConcern::builder()
-            .w(Acknowledgment::Majority)
-            .journal(true)
-            .w_timeout(Self::DEADLINE)
-            .build()
-    }
-
-    /// How long an answer may take: the driver looks for a server twice, and each may take its time.
-    fn limit(selection: Duration) -> Duration {
-        2 * (selection + Self::DEADLINE)
-    }
-
-    /// Has the process's one runtime do the work, and waits for it: the driver's own blocking client
-    /// would start a second runtime, with a thread for each core.
-    fn ask<T, F>(
-        &self,
-        work: impl FnOnce(Collection<Document>) -> F + Send + 'static,
-    ) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: Future<Output = DriverResult<T>> + Send + 'static,
-    {
-        let limit = Self::limit(self.deployment.server_selection_timeout());
-        let deployment = Arc::clone(&self.deployment);
-        let (database, collection) = (self.database.clone(), self.collection.clone());
-        let (sender, answer) = bounded(1);
-        self.deployment.runtime().spawn(async move {
-            let done = async {
-                let client = deployment.client().await?;
-                work(client.database(&database).collection(&collection)).await
-            };
-            // A frozen server would never answer.
-            let done = tokio::time::timeout(limit, deployment.while_primary_is_there(done)).await;
-            let _ = sender.send(done);
-        });
-        match answer.recv() {
-            Ok(Ok(done)) => done.map_err(|error| failure(&error)),
-            Ok(Err(_)) => {
-                let text = format!("the server has not answered within {} s", limit.as_secs());
-                Err(StoreError::retriable(text))
-            }
-            Err(_) => Err("the task that asks the server is gone; please report this bug".into()),
-        }
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     fn known<T>(&self, name: &str, change: impl FnOnce(&mut Known) -> T) -> T {
@@ -151,12 +80,12 @@ impl CollectionCheckpoint {
         let claimed = doc! { OWNER: { "$exists": true }, TEXT: { "$exists": false } };
         let ours = doc! { "_id": name, "$or": [{ TEXT: { "$type": "string" } }, claimed] };
         let change = doc! { "$set": { OWNER: self.owner } };
-        self.ask(async move |collection| {
+        self.home.ask(async move |collection| {
             let before = collection
                 .find_one_and_update(ours, change)
                 .upsert(true)
                 .return_document(ReturnDocument::Before)
-                .write_concern(Self::concern())
+                .write_concern(Home::concern())
                 .await;
             match before {
                 Err(error) if is_duplicate(&error) => Ok(None),
@@ -187,12 +116,7 @@ impl Drop for NameInUse {
 
 impl CheckpointStore for CollectionCheckpoint {
     fn place(&self) -> String {
-        format!(
-            "collection {}.{} on {}",
-            self.database,
-            self.collection,
-            self.deployment.uri().shown()
-        )
+        self.home.place()
     }
 
     fn claim(&self, name: &str) -> Result<Box<dyn Any + Send>, StoreError> {
@@ -231,9 +155,9 @@ impl CheckpointStore for CollectionCheckpoint {
         // If the document is gone nobody has it, and this inserts it again. If another worker has it, the insert
         // fails. Whoever has lost it once does not win it back in this way.
         let inserts = !self.known(name, |known| known.is_lost);
-        let is_ours = self.ask(async move |collection| {
+        let is_ours = self.home.ask(async move |collection| {
             let update = collection.update_one(own, changes).upsert(inserts);
-            match update.write_concern(Self::concern()).await {
+            match update.write_concern(Home::concern()).await {
                 Err(error) if is_duplicate(&error) => Ok(None),
                 Ok(updated) if updated.upserted_id.is_some() => Ok(Some(false)),
                 Ok(updated) if updated.matched_count == 0 => Ok(None),
@@ -258,44 +182,14 @@ impl CheckpointStore for CollectionCheckpoint {
         let Some(before) = self.known(name, |known| known.before.take()) else { return Ok(()) };
         let own = doc! { "_id": name, OWNER: self.owner };
         let change = doc! { "$set": { OWNER: before } };
-        self.ask(async move |collection| {
-            collection.update_one(own, change).write_concern(Self::concern()).await.map(drop)
+        self.home.ask(async move |collection| {
+            collection.update_one(own, change).write_concern(Home::concern()).await.map(drop)
         })
     }
 
     fn remark(&self, name: &str) -> Option<String> {
         let vanished = self.known(name, |known| std::mem::take(&mut known.had_vanished));
         vanished.then(|| "it had vanished, and is written again".to_owned())
-    }
-}
-
-/// Whether a document with this `_id` is there already.
-fn is_duplicate(error: &DriverError) -> bool {
-    const DUPLICATE_KEY: i32 = 11000;
-    match &*error.kind {
-        DriverErrorKind::Command(command) => command.code == DUPLICATE_KEY,
-        DriverErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
-        _ => false,
-    }
-}
-
-/// Retriable where a worker would open its stream again, and where the members are too slow or too few.
-fn failure(error: &DriverError) -> StoreError {
-    match &*error.kind {
-        DriverErrorKind::Write(WriteFailure::WriteConcernError(late)) => StoreError::retriable(
-            format!("{} (code {}, {})", late.message, late.code, late.code_name),
-        ),
-        DriverErrorKind::Write(WriteFailure::WriteError(refused)) => {
-            format!("{} (code {})", refused.message, refused.code).into()
-        }
-        _ => {
-            let fault = Fault::from(error);
-            let text = failure::text_of(&fault).to_owned();
-            match failure::is_resumable(&fault, Phase::Reopening, None) {
-                true => StoreError::retriable(text),
-                false => text.into(),
-            }
-        }
     }
 }
 
@@ -316,7 +210,7 @@ mod tests {
     #[test]
     fn a_store_says_where_it_is_and_no_password() {
         let store = store("where");
-        assert_eq!(store.namespace(), ("state", "checkpoints.a"));
+        assert_eq!(store.home().namespace(), ("state", "checkpoints.a"));
         assert_eq!(store.place(), "collection state.checkpoints.a on mongodb://127.0.0.1:1");
         let shown = format!("{store:?}");
         assert!(shown.contains("state.checkpoints.a") && !shown.contains("secret"), "{shown}");
@@ -331,7 +225,7 @@ mod tests {
     fn a_store_knows_its_own_deployment() {
         let (here, there) = (deployment("here"), deployment("there"));
         let store = CollectionCheckpoint::on(Arc::clone(&here), "state.checkpoints").unwrap();
-        assert!(store.is_on(&here) && !store.is_on(&there));
+        assert!(store.home().is_on(&here) && !store.home().is_on(&there));
     }
 
     #[test]
@@ -342,14 +236,5 @@ mod tests {
         assert!(second.claim("items").is_ok());
         drop(claim);
         assert!(second.claim("orders").is_ok());
-    }
-
-    #[test]
-    fn most_members_have_it_on_their_disks_within_the_time() {
-        let concern = CollectionCheckpoint::concern();
-        assert_eq!((concern.w, concern.journal), (Some(Acknowledgment::Majority), Some(true)));
-        assert_eq!(concern.w_timeout, Some(Duration::from_secs(5)));
-        let limit = CollectionCheckpoint::limit(Duration::from_secs(30));
-        assert_eq!(limit, Duration::from_secs(70));
     }
 }

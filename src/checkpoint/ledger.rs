@@ -1,9 +1,10 @@
 //! What is known of a worker's messages: how many there were, which are acked, how far its snapshot has come.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::checkpoint::acks::AckSequence;
 use crate::checkpoint::identity::{Saved, StreamIdentity};
+use crate::checkpoint::lease::Lease;
 use crate::fork::Origin;
 use crate::json::Style;
 use crate::snapshot::progress::Tracker;
@@ -18,6 +19,8 @@ pub(crate) struct Ledger {
     pub(crate) meter: Meter,
     acks: Mutex<AckSequence>,
     snapshot: Mutex<Tracker>,
+    /// Without it the worker may hand over. With it, when it holds it.
+    pub(crate) lease: Option<Arc<Lease>>,
     pub(crate) origin: Origin,
 }
 
@@ -26,7 +29,12 @@ impl Ledger {
         let name = Text::new(name.to_owned());
         let meter = Meter::new();
         let (acks, snapshot) = Default::default();
-        Self { name, style, stream, meter, acks, snapshot, origin: Origin::here() }
+        Self { name, style, stream, meter, acks, snapshot, lease: None, origin: Origin::here() }
+    }
+
+    /// The worker has a standby, or is one.
+    pub(crate) fn with_lease(self, lease: Option<Arc<Lease>>) -> Self {
+        Self { lease, ..self }
     }
 
     /// Up to where everything is acked, `None` before the stream was open; and how many messages that are.

@@ -49,6 +49,8 @@ pub struct Options {
     pub(crate) checkpoint_uri: Option<Uri>,
     pub(crate) checkpoint_name: Option<String>,
     pub(crate) checkpoint_interval: Duration,
+    pub(crate) standby: bool,
+    pub(crate) lease: Duration,
 }
 
 impl Default for Options {
@@ -80,6 +82,8 @@ impl Default for Options {
             checkpoint_uri: None,
             checkpoint_name: None,
             checkpoint_interval: Duration::from_secs(1),
+            standby: false,
+            lease: Duration::from_secs(10),
         }
     }
 }
@@ -112,6 +116,11 @@ impl Options {
             return Err(Error::argument(format!(
                 "options snapshot and {start} exclude each other: a snapshot is the start"
             )));
+        }
+        if self.standby && self.checkpoint_collection.is_none() {
+            return Err(Error::argument(
+                "option standby needs checkpoint_collection: the lease lies in the checkpoint's document",
+            ));
         }
         if self.checkpoint_file.is_some() && self.checkpoint_collection.is_some() {
             return Err(Error::argument(

@@ -428,6 +428,32 @@ pub static OPTIONS: &[OptionInfo] = &[
             Ok(())
         },
     },
+    OptionInfo {
+        name: "standby",
+        kind: OptionKind::Boolean,
+        values: "true | false",
+        default: "false",
+        text: "One of two or more workers of the same stream, in processes of their own, delivers; the others wait in \
+               state standby, and one takes over when it is gone. Needs checkpoint_collection. Give all of them the \
+               same checkpoint_name and options.",
+        set: |options, value| {
+            options.standby = one_of(&BOOLEAN, value)?;
+            Ok(())
+        },
+    },
+    OptionInfo {
+        name: "lease_ms",
+        kind: OptionKind::Integer,
+        values: "1000 to 600000",
+        default: "10000",
+        text: "How long a standby waits after it has heard of the worker that delivers for the last time, in \
+               milliseconds. That worker renews its lease after each third of this time. The clocks of the \
+               deployment's members must agree to within a tenth of it.",
+        set: |options, value| {
+            options.lease = Duration::from_millis(parse_number(value, 1000, 600_000)?);
+            Ok(())
+        },
+    },
 ];
 
 impl Options {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
+use crate::clock::boot_time;
 use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exit::Close;
@@ -226,10 +227,12 @@ impl Queue {
                 });
             }
             if let Wait::Not = wait {
+                self.unlock_with_room(state);
                 return Ok(Received::Timeout);
             }
             state.waiting_consumers += 1;
-            drop(state);
+            // Something may have been set aside or dropped.
+            self.unlock_with_room(state);
             let in_time = match wait {
                 Wait::Until(deadline) => self.arrivals.1.recv_deadline(deadline).is_ok(),
                 Wait::ForEver | Wait::Not => self.arrivals.1.recv().is_ok(),
@@ -250,7 +253,7 @@ impl Queue {
         let mut pieces = Vec::new();
         let mut left = max;
         while left > 0 {
-            let entry = state.front.take().or_else(|| self.entries.1.try_recv().ok());
+            let entry = state.front.pop_front().or_else(|| self.entries.1.try_recv().ok());
             match entry {
                 None => break,
                 Some(Entry::Failure(error)) if pieces.is_empty() => {
@@ -258,9 +261,10 @@ impl Queue {
                     return Some(Err(error));
                 }
                 Some(failure @ Entry::Failure(_)) => {
-                    state.front = Some(failure);
+                    state.front.push_front(failure);
                     break;
                 }
+                Some(Entry::Piece(piece)) if !self.is_handed_over(state, &piece) => {}
                 Some(Entry::Piece(mut piece)) => {
                     let (taken, bytes) = piece.split_front(left);
                     left -= taken.range.len();
@@ -269,12 +273,40 @@ impl Queue {
                     taken.events.meter().delivered(taken.range.len(), bytes);
                     pieces.push(taken);
                     if !piece.range.is_empty() {
-                        state.front = Some(Entry::Piece(piece));
+                        state.front.push_front(Entry::Piece(piece));
                     }
                 }
             }
         }
         (!pieces.is_empty()).then_some(Ok(pieces))
+    }
+
+    /// Whether a worker may hand this over now. If not, it is set aside until its lease is sure again, or dropped if
+    /// the lease is gone: whoever has it now delivers this again.
+    fn is_handed_over(&self, state: &mut Contents, piece: &Piece) -> bool {
+        let Some(lease) = piece.events.lease() else { return true };
+        if lease.lost().is_some() {
+            state.messages -= piece.range.len();
+            state.bytes -= piece.bytes();
+            return false;
+        }
+        let is_next =
+            || !state.aside.iter().any(|other| other.events.is_of_worker_of(&piece.events));
+        if lease.hands_over(boot_time()) && is_next() {
+            return true;
+        }
+        state.aside.push(piece.clone());
+        false
+    }
+
+    /// A lease has changed: what was set aside may be handed over, or is to be dropped.
+    pub(crate) fn lease_changed(&self) {
+        let mut state = self.state();
+        let aside = std::mem::take(&mut state.aside);
+        for piece in aside.into_iter().rev() {
+            state.front.push_front(Entry::Piece(piece));
+        }
+        self.unlock_with_room(state);
     }
 
     /// To be called after every change of what there is to take. A waiting consumer is woken while there

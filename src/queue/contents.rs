@@ -1,5 +1,6 @@
 //! What a queue holds and counts, under its lock.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,10 @@ pub(super) enum Entry {
 /// What the queue holds, and who waits for it. It stands under the queue's lock.
 #[derive(Default)]
 pub(super) struct Contents {
-    /// The entry that consumers are taking from.
-    pub(super) front: Option<Entry>,
+    /// The entries that consumers take from before those in the channel.
+    pub(super) front: VecDeque<Entry>,
+    /// What may not be handed over now, since its worker's lease is not sure, in the order of each worker.
+    pub(super) aside: Vec<Piece>,
     /// Messages and their bytes, in `front` and in the channel.
     pub(super) messages: usize,
     pub(super) bytes: usize,
@@ -46,7 +49,8 @@ impl Contents {
 
     /// Whether a consumer need not wait.
     pub(super) fn is_ready(&self) -> bool {
-        !self.is_empty() || self.is_ending()
+        let aside: usize = self.aside.iter().map(|piece| piece.range.len()).sum();
+        self.messages > aside || self.failures > 0 || self.is_finished()
     }
 
     pub(super) fn is_finished(&self) -> bool {

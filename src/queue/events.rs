@@ -11,6 +11,7 @@ use bson::RawDocumentBuf;
 
 use crate::checkpoint::acks::Places;
 use crate::checkpoint::identity::Saved;
+use crate::checkpoint::lease::Lease;
 use crate::checkpoint::ledger::Ledger;
 use crate::error::Result;
 use crate::json;
@@ -182,6 +183,15 @@ impl Events {
         &self.ledger.meter
     }
 
+    /// The lease of the worker that has read them, if it has a standby.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        self.ledger.lease.as_deref()
+    }
+
+    pub(crate) fn is_of_worker_of(&self, other: &Events) -> bool {
+        Arc::ptr_eq(&self.ledger, &other.ledger)
+    }
+
     /// The resume token of one event.
     pub(crate) fn token(&self, index: usize) -> Option<&[u8]> {
         event::resume_token(self.bson(index))
@@ -233,8 +243,12 @@ impl Piece {
         let end = self.range.end.min(self.range.start.saturating_add(max));
         let taken = Piece { events: Arc::clone(&self.events), range: self.range.start..end };
         self.range.start = end;
-        let bytes = taken.range.clone().map(|index| taken.events.size(index)).sum();
+        let bytes = taken.bytes();
         (taken, bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.range.clone().map(|index| self.events.size(index)).sum()
     }
 }
 

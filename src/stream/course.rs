@@ -180,6 +180,29 @@ impl Course {
         goes_on.then(|| (self.trouble.level(), self.trouble.backoff.next()))
     }
 
+    /// The store has answered.
+    pub(crate) fn store_answered(&mut self) {
+        self.store_failed = None;
+        self.trouble.is_another();
+    }
+
+    /// The same as [`store_failed`](Self::store_failed) for a lease. A worker that has stood by is as patient as a
+    /// stream that was open.
+    pub(crate) fn lease_failed(
+        &mut self,
+        error: &Error,
+        has_stood_by: bool,
+        now: Now,
+    ) -> Option<(LogLevel, Duration)> {
+        if !has_stood_by {
+            return self.store_failed(error, now);
+        }
+        let since = *self.store_failed.get_or_insert(now.running);
+        let lasted = now.running.saturating_sub(since);
+        let goes_on = error.is_retriable() && self.rules.retry.is_none_or(|limit| lasted < limit);
+        goes_on.then(|| (self.trouble.level(), self.trouble.backoff.next()))
+    }
+
     /// What follows from the reply with which the server accepts the stream, of a cursor or of a snapshot's beginning.
     pub(crate) fn accepted(&self) -> Accepted {
         let is_new = match self.doing {

@@ -7,6 +7,7 @@ mod intake;
 pub(crate) mod notices;
 mod report;
 mod snapshotting;
+mod standby;
 pub(crate) mod step;
 pub(crate) mod trouble;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use bson::RawDocument;
 
 use crate::checkpoint::identity::Saved;
+use crate::checkpoint::leased::LeasedCheckpoint;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::saving::Checkpointer;
 use crate::clock::Clock;
@@ -52,6 +54,8 @@ pub(crate) struct Stream {
     pub(crate) clock: Clock,
     /// The place that the option `start_at_position` names.
     pub(crate) starts_at: Option<Saved>,
+    /// Its lease, which it has to take first.
+    pub(crate) leased: Option<Arc<LeasedCheckpoint>>,
     /// What the start has to say. Only this thread logs: the host may hold what its logger waits for.
     pub(crate) remarks: Vec<(LogLevel, String)>,
 }
@@ -64,6 +68,7 @@ impl Stream {
         }
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| self.follow()));
         let failure = result.unwrap_or_else(|panic| Some(self.panicked(&*panic)));
+        let failure = self.fenced().or(failure);
         let failure = failure.map(|failure| failure.of_worker(self.ledger.name.as_str()));
         if failure.is_none() {
             log::line!(LogLevel::Debug, self.name(), "was asked to stop");
@@ -120,6 +125,11 @@ impl Stream {
     /// Where the options and the checkpoint say. `None` if the worker was stopped before that is known.
     fn beginning(&self, course: &mut Course) -> Result<Option<Step>> {
         let mut saved = None;
+        if let Some(leased) = &self.leased
+            && !self.take_lease(leased, course)?
+        {
+            return Ok(None);
+        }
         if let Some(checkpointer) = &self.checkpointer {
             saved = self.patiently(course, || {
                 checkpointer.load(&self.control.stop, |answer| self.await_opening(answer))

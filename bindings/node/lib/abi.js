@@ -20,6 +20,7 @@ exports.Status = {
   ERR_INVALIDATED: -14,
   ERR_CHECKPOINT: -15,
   ERR_OVERSIZED: -16,
+  ERR_FENCED: -17,
   ERR_PANIC: -99,
 };
 
@@ -37,6 +38,7 @@ exports.WorkerState = {
   RECONNECTING: 2,
   STOPPED: 3,
   FAILED: 4,
+  STANDBY: 5,
 };
 
 // Types of functions that C calls.

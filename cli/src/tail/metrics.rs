@@ -99,12 +99,13 @@ impl Health {
 
     fn of(&mut self, states: impl Iterator<Item = WorkerState>, now: Instant) -> bool {
         let states: Vec<_> = states.collect();
-        if !states.is_empty() && states.iter().all(|state| *state == WorkerState::Streaming) {
+        // A standby does what it is there for.
+        let is_well =
+            |state: &WorkerState| matches!(state, WorkerState::Streaming | WorkerState::Standby);
+        if !states.is_empty() && states.iter().all(is_well) {
             self.streamed = Some(now);
         }
-        let is_alive = |state: &WorkerState| {
-            matches!(state, WorkerState::Streaming | WorkerState::Reconnecting)
-        };
+        let is_alive = |state: &WorkerState| is_well(state) || *state == WorkerState::Reconnecting;
         let is_recent = self.streamed.is_some_and(|at| now.duration_since(at) < PATIENCE);
         is_recent && states.iter().all(is_alive)
     }
@@ -113,7 +114,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use WorkerState::{Failed, Reconnecting, Starting, Stopped, Streaming};
+    use WorkerState::{Failed, Reconnecting, Standby, Starting, Stopped, Streaming};
 
     #[test]
     fn a_worker_is_healthy_while_it_streams_and_for_a_while_after() {
@@ -128,8 +129,9 @@ mod tests {
         assert!(at(Reconnecting, 31));
         assert!(!at(Reconnecting, 32));
         assert!(at(Streaming, 100));
-        assert!(!at(Failed, 101));
-        assert!(!at(Stopped, 102));
+        assert!(at(Standby, 200));
+        assert!(!at(Failed, 201));
+        assert!(!at(Stopped, 202));
     }
 
     #[test]

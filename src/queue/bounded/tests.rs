@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::checkpoint::identity::StreamIdentity;
+use crate::checkpoint::lease::{Lease, Lost};
 use crate::checkpoint::ledger::Ledger;
 
 /// For how long a test waits for what has to come at once. Whoever waits inside of it waits longer.
@@ -277,4 +278,89 @@ fn a_worker_that_waits_adds_nothing_to_a_full_queue() {
         entries
     });
     assert_eq!(entries, 1);
+}
+
+/// Events of a worker with this lease.
+fn leased(lease: &Arc<Lease>) -> impl Fn(u64, &[usize]) -> Arc<Events> + use<> {
+    let options = crate::options::Options::new();
+    let ledger = Ledger::new("leased", options.style(), StreamIdentity::default());
+    let ledger = Arc::new(ledger.with_lease(Some(Arc::clone(lease))));
+    move |first, sizes| {
+        let documents: Vec<_> = sizes.iter().map(|&size| vec![0; size]).collect();
+        Events::of_bytes(&ledger, first, &documents)
+    }
+}
+
+fn lease() -> Arc<Lease> {
+    Arc::new(Lease::new(Duration::from_secs(3600)))
+}
+
+#[test]
+fn what_waits_for_a_lease_holds_up_nobody_and_keeps_its_order() {
+    let (queue, lease, stop) = (Queue::new(100, 1000), lease(), Gate::new());
+    let of_leased = leased(&lease);
+    let push = |events: &Arc<Events>| assert!(queue.push(events, &stop).is_ok());
+    push(&of_leased(0, &[1; 3]));
+    push(&events(0, &[1; 2]));
+    assert_eq!(take(&queue, 10), "[0..2]", "those of the other worker");
+    assert_eq!((take(&queue, 10).as_str(), queue.len()), ("nothing", 3));
+    // The lease is sure again, and nobody has told the queue yet: the first ones are still set aside.
+    push(&of_leased(3, &[1; 4]));
+    lease.held(boot_time());
+    assert_eq!(take(&queue, 10), "nothing");
+    queue.lease_changed();
+    assert_eq!(take(&queue, 2), "[0..2]");
+    assert_eq!(take(&queue, 10), "[2..3, 0..4]");
+    assert_eq!(queue.len(), 0);
+}
+
+#[test]
+fn who_waits_for_a_message_gets_it_when_the_lease_is_sure_again() {
+    let (queue, lease, stop) = (Queue::new(100, 1000), lease(), Gate::new());
+    assert!(queue.push(&leased(&lease)(0, &[1]), &stop).is_ok());
+    thread::scope(|scope| {
+        let consumer = scope.spawn(|| take_one(&queue));
+        await_that(&queue, |state| state.waiting_consumers == 1 && !state.aside.is_empty());
+        lease.held(boot_time());
+        queue.lease_changed();
+        assert!(matches!(consumer.join().expect("no panic"), Received::Some(_)));
+    });
+}
+
+#[test]
+fn what_a_worker_has_queued_that_has_lost_its_lease_is_dropped() {
+    let (queue, lease, stop) = (Queue::new(3, 1000), lease(), Gate::new());
+    let of_leased = leased(&lease);
+    let control = worker();
+    queue.attach(&control).expect("it is open");
+    assert!(queue.push(&of_leased(0, &[1; 2]), &stop).is_ok());
+    assert_eq!(take(&queue, 1), "nothing");
+    assert!(queue.push(&of_leased(2, &[1]), &stop).is_ok());
+    lease.ends(Lost::Released);
+    queue.lease_changed();
+    assert_eq!(take(&queue, 10), "nothing");
+    let state = queue.state();
+    assert_eq!((state.messages, state.bytes, state.aside.len()), (0, 0, 0));
+    drop(state);
+    queue.detach(&control, Some(failure("fenced")));
+    assert_eq!((take(&queue, 1), take(&queue, 1)), ("fenced".to_owned(), "closed".to_owned()));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_descriptor_is_not_readable_for_what_is_set_aside() {
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    let (queue, lease, stop) = (Queue::new(3, 1000), lease(), Gate::new());
+    let is_readable = || {
+        let descriptor = queue.wakeup().expect("a descriptor").fd();
+        poll(&mut [PollFd::new(descriptor, PollFlags::POLLIN)], 0u8) == Ok(1)
+    };
+    assert!(!is_readable());
+    assert!(queue.push(&leased(&lease)(0, &[1]), &stop).is_ok());
+    assert_eq!(take(&queue, 1), "nothing");
+    assert!(!is_readable());
+    lease.held(boot_time());
+    queue.lease_changed();
+    assert!(is_readable());
 }

@@ -6,6 +6,7 @@
 
 mod consumers;
 mod faults;
+mod leases;
 mod life;
 mod oplog;
 mod plan;

@@ -29,6 +29,7 @@ class Status(enum.IntEnum):
     ERR_INVALIDATED = -14
     ERR_CHECKPOINT = -15
     ERR_OVERSIZED = -16
+    ERR_FENCED = -17
     ERR_PANIC = -99
 
 
@@ -50,6 +51,7 @@ class WorkerState(enum.IntEnum):
     RECONNECTING = 2
     STOPPED = 3
     FAILED = 4
+    STANDBY = 5
 
 
 LogSetCallback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_char_p)

@@ -137,3 +137,14 @@ class Options(TypedDict, total=False):
     # times less often. In a snapshot it is saved too whenever 25000 documents more are acked. To
     # join a worker always saves. Values: 1 to 2147483647. Default: 1000.
     checkpoint_ms: int
+
+    # One of two or more workers of the same stream, in processes of their own, delivers; the others
+    # wait in state standby, and one takes over when it is gone. Needs checkpoint_collection. Give
+    # all of them the same checkpoint_name and options. Values: true | false. Default: false.
+    standby: bool
+
+    # How long a standby waits after it has heard of the worker that delivers for the last time, in
+    # milliseconds. That worker renews its lease after each third of this time. The clocks of the
+    # deployment's members must agree to within a tenth of it. Values: 1000 to 600000. Default:
+    # 10000.
+    lease_ms: int

@@ -8,7 +8,7 @@ use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use mongodb::options::ReturnDocument;
 
-use crate::checkpoint::home::{Home, is_duplicate};
+use crate::checkpoint::home::{Home, is_duplicate, read};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::store_error::StoreError;
 use crate::error::Result;
@@ -89,7 +89,7 @@ impl CollectionCheckpoint {
                 .await;
             match before {
                 Err(error) if is_duplicate(&error) => Ok(None),
-                before => before.map(Some),
+                before => read(before?).map(Some),
             }
         })
     }

@@ -16,14 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bson::oid::ObjectId;
-use bson::{Bson, DateTime, Document, doc};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use crossbeam_channel::{Receiver, bounded, select};
-use mongodb::Collection;
 use mongodb::error::Result as DriverResult;
 use mongodb::options::{ReturnDocument, UpdateModifications};
 use mongodb::results::UpdateResult;
 
-use crate::checkpoint::home::{Home, is_duplicate};
+use crate::checkpoint::home::{Documents, Home, is_duplicate, read};
 use crate::checkpoint::lease::{Lease, Lost, Seen};
 use crate::checkpoint::store::CheckpointStore;
 use crate::checkpoint::store_error::StoreError;
@@ -218,8 +217,11 @@ async fn take(home: &Home, terms: &Terms) -> Result<Answer, StoreError> {
     let found = home
         .clone()
         .request(None, async |collection| {
-            let mut found = collection.aggregate(look).await?;
-            Ok(if found.advance().await? { Some(found.deserialize_current()?) } else { None })
+            let mut found = collection.aggregate(look).with_type::<RawDocumentBuf>().await?;
+            match found.advance().await? {
+                true => Ok(Some(Document::try_from(found.current())?)),
+                false => Ok(None),
+            }
         })
         .await?;
     if let Some(found) = found
@@ -265,7 +267,7 @@ async fn try_to_take(home: &Home, terms: &Terms) -> Result<Option<Answer>, Store
                 .await;
             match after {
                 Err(error) if is_duplicate(&error) => Ok(None),
-                after => after,
+                after => read(after?),
             }
         })
         .await?;
@@ -315,7 +317,7 @@ async fn update(
     inserts: bool,
 ) -> Result<Option<UpdateResult>, StoreError> {
     let ours = terms.ours();
-    let work = async |collection: Collection<Document>| -> DriverResult<Option<UpdateResult>> {
+    let work = async |collection: Documents| -> DriverResult<Option<UpdateResult>> {
         let update = collection.update_one(ours, set(changes)).upsert(inserts);
         match update.write_concern(Home::concern()).await {
             Err(error) if is_duplicate(&error) => Ok(None),
@@ -328,7 +330,9 @@ async fn update(
 /// Why the lease is gone.
 async fn fenced(home: &Home, name: &str) -> Lost {
     let own = doc! { "_id": name };
-    let found = home.clone().request(None, async |collection| collection.find_one(own).await);
+    let found = home.clone().request(None, async |collection| {
+        read(collection.find_one(own).await?)
+    });
     let text = match found.await {
         Ok(Some(found)) => {
             let Seen { holder, term, .. } = seen(&found, &ObjectId::new());

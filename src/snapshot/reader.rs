@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bson::{Bson, Document, Timestamp, doc};
+use bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use futures_core::Stream;
 use mongodb::Client;
@@ -218,8 +218,8 @@ impl SnapshotReader {
                 doc! { "$sort": { "_id": 1 } },
             ];
             let collection =
-                client.database(&namespace.database).collection::<Document>(&namespace.collection);
-            let mut drawn = collection.aggregate(stages).await?;
+                client.database(&namespace.database).collection::<RawDocumentBuf>(&namespace.collection);
+            let mut drawn = collection.aggregate(stages).with_type::<RawDocumentBuf>().await?;
             let mut nth = 0;
             while drawn.advance().await? {
                 nth += 1;

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use crate::{check, checkpoint, completions, man, options, tail};
+use crate::{check, checkpoint, completions, man, options, pipe, tail};
 
 /// Everything that the program takes.
 pub(crate) fn command() -> Command {
@@ -18,6 +18,7 @@ pub(crate) fn command() -> Command {
         .max_term_width(100)
         .subcommands([
             tail::command(),
+            pipe::command(),
             check::command(),
             checkpoint::command(),
             options::command(),

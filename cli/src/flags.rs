@@ -34,7 +34,11 @@ fn flag(option: &'static OptionInfo) -> Arg {
     };
     match option.kind {
         OptionKind::Choice => flag.value_parser(words(option.choices())),
-        OptionKind::Boolean => flag.value_parser(words(["false", "true"].into_iter())),
+        // The flag alone means true.
+        OptionKind::Boolean => flag
+            .value_parser(words(["false", "true"].into_iter()))
+            .num_args(0..=1)
+            .default_missing_value("true"),
         // -1 is a value.
         OptionKind::Integer => flag.allow_negative_numbers(true),
         _ if option.values == "path" => flag.value_hint(ValueHint::FilePath),

@@ -5,12 +5,16 @@ mod ask;
 mod check;
 mod checkpoint;
 mod completions;
+mod end;
 mod failure;
 mod flags;
 mod man;
+mod metrics;
 mod options;
 mod output;
+mod pipe;
 mod secrets;
+mod status_line;
 mod tail;
 mod target;
 
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
     };
     let done = match matches.subcommand() {
         Some(("tail", matches)) => tail::run(matches),
+        Some(("pipe", matches)) => pipe::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("checkpoint", matches)) => checkpoint::run(matches),
         Some(("options", matches)) => options::run(matches),

@@ -330,9 +330,8 @@ async fn update(
 /// Why the lease is gone.
 async fn fenced(home: &Home, name: &str) -> Lost {
     let own = doc! { "_id": name };
-    let found = home.clone().request(None, async |collection| {
-        read(collection.find_one(own).await?)
-    });
+    let found =
+        home.clone().request(None, async |collection| read(collection.find_one(own).await?));
     let text = match found.await {
         Ok(Some(found)) => {
             let Seen { holder, term, .. } = seen(&found, &ObjectId::new());

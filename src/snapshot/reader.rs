@@ -217,8 +217,9 @@ impl SnapshotReader {
                 doc! { "$project": { "_id": 1 } },
                 doc! { "$sort": { "_id": 1 } },
             ];
-            let collection =
-                client.database(&namespace.database).collection::<RawDocumentBuf>(&namespace.collection);
+            let collection = client
+                .database(&namespace.database)
+                .collection::<RawDocumentBuf>(&namespace.collection);
             let mut drawn = collection.aggregate(stages).with_type::<RawDocumentBuf>().await?;
             let mut nth = 0;
             while drawn.advance().await? {

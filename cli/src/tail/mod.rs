@@ -1,23 +1,19 @@
 //! `mongostream tail`: the messages of a stream as lines of JSON on stdout.
 
-mod end;
-mod metrics;
-mod status_line;
-
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use mongostream::{Batch, Buffer};
+use mongostream::{Batch, Buffer, BufferStats};
 
+use crate::end;
 use crate::failure::Failure;
 use crate::flags;
+use crate::metrics::{self, Metrics};
 use crate::output::unwritten;
+use crate::status_line::StatusLine;
 use crate::target::{self, Target};
-
-use self::metrics::Metrics;
-use self::status_line::StatusLine;
 
 /// How many messages may wait for stdout.
 const CAPACITY: usize = 10_000;
@@ -47,34 +43,24 @@ pub(crate) fn command() -> Command {
                 .value_parser(value_parser!(u64).range(1..))
                 .help("End after exactly N messages"),
         )
-        .arg(
-            Arg::new("metrics")
-                .long("metrics")
-                .value_name("ADDRESS")
-                .help("Serve OpenMetrics on http://ADDRESS/metrics, and the health on /healthz")
-                .long_help(
-                    "Serve OpenMetrics on http://ADDRESS/metrics, and the health on /healthz: 200 while the \
-                     stream is open, and for 30 s after it was open last; 503 otherwise. ADDRESS is host:port, \
-                     such as 127.0.0.1:9187; with port 0 the system chooses one, and stderr says which.",
-                ),
-        );
+        .arg(metrics::argument());
     flags::add(command, &[])
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let target = Target::of(matches);
-    let metrics = matches.get_one::<String>("metrics").map(|address| Metrics::bind(address));
-    let metrics = metrics.transpose()?;
+    let metrics = Metrics::of(matches)?;
     let buffer = Buffer::new(CAPACITY);
-    end::on_signals(&buffer)?;
+    let closed = buffer.clone();
+    end::on_signals(move || closed.close())?;
     let worker = flags::set(target.watch(), matches).spawn(&buffer)?;
     end::with_stdout(&buffer);
     if let Some(metrics) = metrics {
-        metrics.serve(&buffer);
+        metrics.serve(stats_of(&buffer), String::new);
     }
 
     let written = Arc::new(AtomicU64::new(0));
-    let status_line = StatusLine::begin(&buffer, &written);
+    let status_line = StatusLine::begin(stats_of(&buffer), &written, String::new);
     let count = matches.get_one::<u64>("count").copied();
     let mut lines = Lines { status_line, written, left: count };
     let ended = lines.write_all_of(&buffer);
@@ -85,6 +71,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     ended?;
     // What stopped the worker has come through the buffer before.
     joined.map_err(Failure::from)
+}
+
+fn stats_of(buffer: &Buffer) -> impl Fn() -> Option<BufferStats> + Send + 'static {
+    let buffer = buffer.clone();
+    move || buffer.stats().ok()
 }
 
 /// Lines on stdout, up to a number of them.

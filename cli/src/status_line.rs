@@ -6,8 +6,10 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mongostream::{Buffer, WorkerStats};
+use mongostream::{BufferStats, WorkerStats};
 use terminal_size::{Width, terminal_size_of};
+
+use crate::secrets::hide;
 
 /// How often it is redrawn.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -56,23 +58,26 @@ pub(crate) struct Cleared<'a>(
 );
 
 impl StatusLine {
-    /// Draws it from now on, if stderr is a terminal. `written` counts messages.
-    pub(crate) fn begin(buffer: &Buffer, written: &Arc<AtomicU64>) -> Self {
+    /// Draws it from now on, if stderr is a terminal. `written` counts messages, `more` is what a command has to add.
+    pub(crate) fn begin(
+        stats: impl Fn() -> Option<BufferStats> + Send + 'static,
+        written: &Arc<AtomicU64>,
+        more: impl Fn() -> String + Send + 'static,
+    ) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }
         let screen = Arc::new(Mutex::new(Screen::default()));
         let (stop, stopped) = mpsc::channel();
-        let (buffer, written) = (buffer.clone(), Arc::clone(written));
+        let written = Arc::clone(written);
         let its_screen = Arc::clone(&screen);
         let draw = move || {
             let mut rate = Rate { at: Instant::now(), count: 0 };
             loop {
-                if let Some(worker) =
-                    buffer.stats().ok().and_then(|stats| stats.workers.into_iter().next())
-                {
+                if let Some(worker) = stats().and_then(|stats| stats.workers.into_iter().next()) {
                     let count = written.load(Ordering::Relaxed);
-                    let text = text(&worker, count, rate.next(count, Instant::now()), width());
+                    let rate = rate.next(count, Instant::now());
+                    let text = text(&worker, count, rate, &more(), width());
                     lock(&its_screen).draw(&text);
                 }
                 // Also when the sender is gone.
@@ -92,6 +97,13 @@ impl StatusLine {
             screen.clear();
             screen
         }))
+    }
+
+    /// Tells stderr something, as a line of its own.
+    pub(crate) fn say(&self, text: &str) {
+        let _cleared = self.clear();
+        // Nobody is left to be told if this fails.
+        let _ = writeln!(std::io::stderr(), "{}", hide(text));
     }
 
     /// Takes it away for good.
@@ -124,12 +136,12 @@ impl Rate {
 }
 
 /// The line, in at most `width - 1` columns: in the last one some terminals begin a new line.
-fn text(worker: &WorkerStats, count: u64, rate: u64, width: usize) -> String {
+fn text(worker: &WorkerStats, count: u64, rate: u64, more: &str, width: usize) -> String {
     let lag = match worker.lag_ms {
         Some(lag) => format!("  lag {}.{} s", lag / 1000, lag % 1000 / 100),
         None => String::new(),
     };
-    let rest = format!("  {}  {count} messages  {rate}/s{lag}", worker.state);
+    let rest = format!("  {}  {count} messages  {rate}/s{lag}{more}", worker.state);
     fit(&worker.namespace, &rest, width.saturating_sub(1))
 }
 

@@ -6,15 +6,15 @@ use mongostream::Buffer;
 
 use crate::failure::Failure;
 
-/// The first SIGINT or SIGTERM closes the buffer: what is queued is still written, acked and saved. The second one ends
-/// the process, with exit code 1. SIGHUP is left as it is: `nohup` ignores it.
-pub(crate) fn on_signals(buffer: &Buffer) -> Result<(), Failure> {
-    let (buffer, asked) = (buffer.clone(), AtomicBool::new(false));
+/// The first SIGINT or SIGTERM asks for an orderly end: what is queued is still written, acked and saved. The second one
+/// ends the process, with exit code 1. SIGHUP is left as it is: `nohup` ignores it.
+pub(crate) fn on_signals(end: impl Fn() + Send + 'static) -> Result<(), Failure> {
+    let asked = AtomicBool::new(false);
     let asked_to_end = move || {
         if asked.swap(true, Ordering::SeqCst) {
             std::process::exit(1);
         }
-        buffer.close();
+        end();
     };
     on_each_signal(asked_to_end)
         .map_err(|error| Failure::failed(format!("cannot take signals: {error}")))

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use mongostream::{Buffer, BufferStats, OPEN_METRICS, WorkerState};
+use clap::{Arg, ArgMatches};
+use mongostream::{BufferStats, OPEN_METRICS, WorkerState};
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::failure::Failure;
@@ -13,11 +14,29 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// A stream that breaks is open again after an election, of about 12 s. For so long nobody need be woken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The flag `--metrics`.
+pub(crate) fn argument() -> Arg {
+    Arg::new("metrics")
+        .long("metrics")
+        .value_name("ADDRESS")
+        .help("Serve OpenMetrics on http://ADDRESS/metrics, and the health on /healthz")
+        .long_help(
+            "Serve OpenMetrics on http://ADDRESS/metrics, and the health on /healthz: 200 while the stream is open, \
+             and for 30 s after it was open last; 503 otherwise. ADDRESS is host:port, such as 127.0.0.1:9187; with \
+             port 0 the system chooses one, and stderr says which.",
+        )
+}
+
 /// The address is taken, and nobody is served yet.
 pub(crate) struct Metrics(Server);
 
 impl Metrics {
-    pub(crate) fn bind(address: &str) -> Result<Self, Failure> {
+    /// As the flag says; none without it.
+    pub(crate) fn of(matches: &ArgMatches) -> Result<Option<Self>, Failure> {
+        matches.get_one::<String>("metrics").map(|address| Self::bind(address)).transpose()
+    }
+
+    fn bind(address: &str) -> Result<Self, Failure> {
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none() {
             return Err(Failure::usage(format!(
@@ -37,17 +56,20 @@ impl Metrics {
         Ok(Self(server))
     }
 
-    /// Serves the figures of the buffer until the process ends.
-    pub(crate) fn serve(self, buffer: &Buffer) {
-        let buffer = buffer.clone();
+    /// Serves the figures of the buffer until the process ends. `more` gives lines of the command's own.
+    pub(crate) fn serve(
+        self,
+        stats: impl Fn() -> Option<BufferStats> + Send + 'static,
+        more: impl Fn() -> String + Send + 'static,
+    ) {
         let serve = move || {
             let mut health = Health::default();
             loop {
                 let request = self.0.recv_timeout(PERIOD);
-                let Ok(stats) = buffer.stats() else { break };
+                let Some(stats) = stats() else { break };
                 let is_healthy = health.look(&stats, Instant::now());
                 match request {
-                    Ok(Some(request)) => answer(request, &stats, is_healthy),
+                    Ok(Some(request)) => answer(request, &stats, &more(), is_healthy),
                     Ok(None) => {}
                     // No thread or descriptor for a moment; what was asked is lost, and not this server.
                     Err(_) => std::thread::sleep(PERIOD),
@@ -60,10 +82,12 @@ impl Metrics {
     }
 }
 
-fn answer(request: Request, stats: &BufferStats, is_healthy: bool) {
+fn answer(request: Request, stats: &BufferStats, more: &str, is_healthy: bool) {
     let path = request.url().split('?').next().unwrap_or_default();
     let (code, kind, body) = match (request.method(), path) {
-        (Method::Get | Method::Head, "/metrics") => (200, OPEN_METRICS, stats.to_open_metrics()),
+        (Method::Get | Method::Head, "/metrics") => {
+            (200, OPEN_METRICS, with_more(stats.to_open_metrics(), more))
+        }
         (Method::Get | Method::Head, "/healthz") => {
             let states: String = stats
                 .workers
@@ -83,6 +107,15 @@ fn answer(request: Request, stats: &BufferStats, is_healthy: bool) {
     }
     // Whoever has asked may have gone.
     let _ = request.respond(response);
+}
+
+/// Both, before the line that ends them.
+fn with_more(mut metrics: String, more: &str) -> String {
+    const END: &str = "# EOF\n";
+    if metrics.ends_with(END) {
+        metrics.truncate(metrics.len() - END.len());
+    }
+    metrics + more + END
 }
 
 /// When every worker was seen to be streaming last.

@@ -1,0 +1,220 @@
+//! NATS JetStream as the pipe's broker.
+
+mod stream;
+mod subject;
+
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
+use tokio::sync::watch;
+
+use super::address::Address;
+use super::broker::{Broker, Record, Refusal, Taken};
+use super::security::Security;
+use super::template::Template;
+use super::wishes::Wishes;
+use crate::failure::Failure;
+
+/// How long the server may take for an answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// The header by which JetStream knows a message again (NATS documentation, "Message Deduplication").
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// A connection to one or more servers, and a stream there.
+pub(crate) struct JetStream {
+    context: Context,
+    stream: String,
+    is_connected: watch::Receiver<bool>,
+}
+
+impl JetStream {
+    /// The subjects where the user does not say which.
+    pub(crate) fn usual_subject(address: &Address, partitions: Option<u32>) -> String {
+        let partition = if partitions.is_some() { ".{partition}" } else { "" };
+        format!("{}{partition}.{{database}}.{{collection}}", address.name)
+    }
+
+    /// Connects, and makes the stream if it is not there. `warn` is told what may lose messages.
+    pub(crate) async fn connect(
+        address: &Address,
+        security: &Security,
+        subject: &Template,
+        wishes: &Wishes,
+        warn: &dyn Fn(&str),
+    ) -> Result<Self, Failure> {
+        let shown = address.shown();
+        let (client, is_connected) = connected(address, security).await?;
+        let context = ContextBuilder::new()
+            .timeout(DEADLINE)
+            .ack_timeout(DEADLINE)
+            // The flow has a limit of its own.
+            .max_ack_inflight(
+                usize::try_from(wishes.limits.messages).unwrap_or(usize::MAX >> 4).min(1 << 20)
+                    + 1024,
+            )
+            .backpressure_on_inflight(true)
+            .build(client);
+        stream::ensure(&context, &address.name, subject, wishes, warn)
+            .await
+            .map_err(|why| Failure::failed(format!("{shown}: {why}")))?;
+        Ok(Self { context, stream: address.name.clone(), is_connected })
+    }
+}
+
+async fn connected(
+    address: &Address,
+    security: &Security,
+) -> Result<(Client, watch::Receiver<bool>), Failure> {
+    let shown = address.shown();
+    let (connects, is_connected) = watch::channel(true);
+    let mut options = ConnectOptions::new()
+        .name("mongostream pipe")
+        .connection_timeout(DEADLINE)
+        .request_timeout(Some(DEADLINE))
+        .require_tls(address.tls)
+        .max_reconnects(None)
+        .reconnect_delay_callback(|attempts| Duration::from_millis(50 << attempts.min(5)))
+        .event_callback(move |event| {
+            match event {
+                Event::Connected => _ = connects.send_replace(true),
+                Event::Disconnected | Event::Closed => _ = connects.send_replace(false),
+                _ => {}
+            }
+            async {}
+        });
+    options = match &address.user {
+        Some((user, Some(password))) => options.user_and_password(user.clone(), password.clone()),
+        Some((token, None)) => options.token(token.clone()),
+        None => options,
+    };
+    if let Some(file) = &security.credentials {
+        options = options.credentials_file(file).await.map_err(|error| {
+            Failure::failed(format!(
+                "--creds {}: {error}; give it a credentials file as `nsc generate creds` writes it",
+                file.display()
+            ))
+        })?;
+    }
+    if let Some(file) = &security.ca {
+        options = options.add_root_certificates(file.clone());
+    }
+    if let Some((certificate, key)) = &security.certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    let servers: Vec<_> = address.servers.iter().map(|server| format!("nats://{server}")).collect();
+    match options.connect(servers).await {
+        Ok(client) => Ok((client, is_connected)),
+        Err(error) => Err(Failure::failed(format!("{shown}: {}", connect_error(&error)))),
+    }
+}
+
+/// What has failed, and what to do.
+fn connect_error(error: &ConnectError) -> String {
+    let advice = match error.kind() {
+        ConnectErrorKind::ServerParse => "check the address",
+        ConnectErrorKind::Dns => "check the host name",
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            "give user and password as nats://USER:PASSWORD@HOST, or a credentials file with --creds"
+        }
+        ConnectErrorKind::TimedOut | ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => {
+            "check that nats-server runs there and that this machine may connect to it"
+        }
+        ConnectErrorKind::Tls => {
+            "give the certificate of the authority that has signed the server's with --tls-ca"
+        }
+    };
+    format!("cannot connect: {}; {advice}", chain(error))
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some texts have their cause in them already.
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl Broker for JetStream {
+    /// A message that the server has not stored is sent again, after the next one.
+    const KEEPS_ORDER: bool = false;
+
+    async fn send(&self, record: &Record) -> Result<Taken, Refusal> {
+        let lost = || Refusal::ForNow("the connection is lost".to_owned());
+        if self.context.client().connection_state() != State::Connected {
+            // What is sent now would only be kept in memory, once for each try.
+            let mut is_connected = self.is_connected.clone();
+            let again = is_connected.wait_for(|is_connected| *is_connected);
+            let _ = tokio::time::timeout(DEADLINE, again).await;
+            if self.context.client().connection_state() != State::Connected {
+                return Err(lost());
+            }
+        }
+        let mut message = PublishMessage::build().payload(record.payload.clone());
+        if let Some(id) = &record.id {
+            let mut headers = HeaderMap::new();
+            headers.insert(MESSAGE_ID, id.as_str());
+            message = message.headers(headers);
+        }
+        let sent = self.context.send_publish(record.place.clone(), message).await;
+        let acknowledged = match sent {
+            Ok(acknowledgement) => acknowledgement.await,
+            Err(error) => Err(error),
+        };
+        let acknowledgement = acknowledged.map_err(|error| self.refusal(&error, record))?;
+        if acknowledgement.stream != self.stream {
+            return Err(Refusal::ForGood(format!(
+                "the subject {:?} belongs to the stream {:?}; choose another one with --subject, or change the subjects of the streams",
+                record.place, acknowledgement.stream
+            )));
+        }
+        Ok(if acknowledgement.duplicate { Taken::Again } else { Taken::New })
+    }
+
+    fn write_name(name: &str, text: &mut String) {
+        subject::write_name(name, text);
+    }
+}
+
+/// The stream's own limit of a message's size (nats-server, `JSMessageSizeExceedsMaximumErr`).
+const LARGER_THAN_THE_STREAM_TAKES: u64 = 10054;
+
+impl JetStream {
+    fn refusal(&self, error: &PublishError, record: &Record) -> Refusal {
+        let source = std::error::Error::source(error);
+        let code = source
+            .and_then(|source| source.downcast_ref::<jetstream::Error>())
+            .map(|error| error.error_code().0);
+        match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => Refusal::ForGood(format!(
+                "a message of {} has {} bytes of JSON, and the server takes no more than {}; raise max_payload in the server's configuration (up to 64MB), or leave fields out with --pipeline",
+                record.place,
+                record.payload.len(),
+                self.context.client().server_info().max_payload
+            )),
+            _ if code == Some(LARGER_THAN_THE_STREAM_TAKES) => Refusal::ForGood(format!(
+                "a message of {} has {} bytes of JSON, more than the stream takes; raise its max_msg_size, or leave fields out with --pipeline",
+                record.place,
+                record.payload.len()
+            )),
+            PublishErrorKind::StreamNotFound => Refusal::ForNow(format!(
+                "no stream answers for the subject {:?} (is there a stream with this subject, and does it have a leader?)",
+                record.place
+            )),
+            PublishErrorKind::TimedOut => {
+                Refusal::ForNow(format!("no acknowledgement within {} s", DEADLINE.as_secs()))
+            }
+            _ => Refusal::ForNow(chain(error)),
+        }
+    }
+}

@@ -24,6 +24,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether it has been fetched.
+    pub(crate) fn is_cached(&self) -> bool {
+        (self.complete)(&folder().join(self.name))
+    }
+
     /// Its directory. It is fetched if it is not there yet.
     pub(crate) fn get(&self) -> Result<PathBuf, Error> {
         let cache = folder();

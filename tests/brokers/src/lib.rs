@@ -1,6 +1,6 @@
-//! Real brokers for tests: NATS.
+//! Real brokers for tests: NATS and Kafka.
 //!
-//! [`Nats`] starts one nats-server with JetStream, or a cluster. Kafka is to come. Their [`Node`]s may
+//! [`Nats`] starts one nats-server with JetStream, or a cluster. [`Kafka`] starts one Kafka node. Their [`Node`]s may
 //! be paused, killed and restarted. They listen on free ports of 127.0.0.1. They vanish with their data when dropped,
 //! and also when the process that started them panics, exits or is killed with `kill -9`.
 //!
@@ -18,6 +18,10 @@
 //! println!("{}", nats.url());
 //! nats.node(0).kill()?;
 //! nats.node(0).restart()?;
+//!
+//! let kafka = brokers::Kafka::start()?;
+//! println!("{}", kafka.address());
+//! kafka.node().pause()?;
 //! # Ok::<(), brokers::Error>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -27,11 +31,13 @@ use std::time::Duration;
 
 mod cache;
 mod error;
+mod kafka;
 mod nats;
 mod node;
 mod tls;
 
 pub use error::Error;
+pub use kafka::{Kafka, KafkaBuilder};
 pub use nats::{Nats, NatsBuilder};
 pub use node::Node;
 

@@ -22,7 +22,7 @@ const JARS: &str = include_str!("kafka.sha256");
 
 /// Kafka brings no logger of its own as a dependency; slf4j-simple writes to stderr.
 const POM: &str = "\
-<project xmlns='http://maven.apache.org/POM/4.0.0'>
+<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>brokers</groupId>
   <artifactId>brokers</artifactId>
@@ -78,7 +78,7 @@ impl KafkaBuilder {
         self
     }
 
-    /// A property of the broker, like `message.max.bytes`. It goes before those set here.
+    /// A property of the broker, like `message.max.bytes`. It overrides what this crate sets.
     pub fn property(mut self, name: &str, value: &str) -> Self {
         self.properties.push((name.to_owned(), value.to_owned()));
         self
@@ -124,7 +124,7 @@ impl KafkaBuilder {
         for name in ["data", "tmp"] {
             fs::create_dir(node.directory().join(name)).context("cannot make a folder")?;
         }
-        self.format(kafka, &node)?;
+        format(kafka, &node)?;
         let mut properties = basics(&ports, self.sasl.is_some(), Path::new("data"));
         let mut set = |name: &str, value: &str| properties.push_str(&property(name, value));
         set("auto.create.topics.enable", &self.auto_create_topics.to_string());
@@ -165,32 +165,6 @@ impl KafkaBuilder {
         node.begin()?;
         node.await_start(end)?;
         Ok(Kafka { node })
-    }
-
-    /// What the storage tool does, without the second that it takes: its files are copied and get a name for the
-    /// cluster.
-    fn format(&self, kafka: &Path, node: &Node) -> Result<(), Error> {
-        const LETTERS: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let formatted = kafka.join("formatted");
-        let [meta, checkpoint] = FORMATTED.map(|name| formatted.join(name));
-        let meta = fs::read_to_string(&meta).context(format!("cannot read {}", meta.display()))?;
-        // 128 bits, 6 to a letter; the first is no hyphen, and of the last one only 2 bits count.
-        let (high, low) = (random(), random());
-        let mut name = String::from("A");
-        for i in 0..20 {
-            let bits = if i < 10 { high >> (6 * i) } else { low >> (6 * (i - 10)) };
-            name.push(char::from(LETTERS[usize::try_from(bits & 63).unwrap_or(0)]));
-        }
-        name.push('A');
-        let line = |line: &str| match line.starts_with("cluster.id=") {
-            true => format!("cluster.id={name}\n"),
-            false => format!("{line}\n"),
-        };
-        node.write("data/meta.properties", &meta.lines().map(line).collect::<String>())?;
-        fs::copy(checkpoint, node.directory().join("data").join(FORMATTED[1]))
-            .context("cannot copy what the storage tool made")?;
-        Ok(())
     }
 }
 
@@ -242,6 +216,31 @@ impl Kafka {
         say(&format!("SKIPPED: {name}: {error}"));
         true
     }
+}
+
+/// What the storage tool does, without the second that it takes: its files are copied and get a name for the
+/// cluster.
+fn format(kafka: &Path, node: &Node) -> Result<(), Error> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let formatted = kafka.join("formatted");
+    let [meta, checkpoint] = FORMATTED.map(|name| formatted.join(name));
+    let meta = fs::read_to_string(&meta).context(format!("cannot read {}", meta.display()))?;
+    // 128 bits, 6 to a letter; the first is no hyphen, and of the last one only 2 bits count.
+    let (high, low) = (random(), random());
+    let mut name = String::from("A");
+    for i in 0..20 {
+        let bits = if i < 10 { high >> (6 * i) } else { low >> (6 * (i - 10)) };
+        name.push(char::from(LETTERS[usize::try_from(bits & 63).unwrap_or(0)]));
+    }
+    name.push('A');
+    let line = |line: &str| match line.starts_with("cluster.id=") {
+        true => format!("cluster.id={name}\n"),
+        false => format!("{line}\n"),
+    };
+    node.write("data/meta.properties", &meta.lines().map(line).collect::<String>())?;
+    fs::copy(checkpoint, node.directory().join("data").join(FORMATTED[1]))
+        .context("cannot copy what the storage tool made")?;
+    Ok(())
 }
 
 /// Where it listens and where its data are: what the storage tool wants to know, too.

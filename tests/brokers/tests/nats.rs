@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use brokers::{DEADLINE, Nats, Node};
 
+/// The server tells if nobody is there to answer a request.
+const OPTIONS: &str = r#""verbose":false,"headers":true,"no_responders":true"#;
+
 /// A connection that speaks the text protocol.
 struct Client {
     stream: BufReader<TcpStream>,
@@ -22,7 +25,7 @@ impl Client {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut client = Self { stream: BufReader::new(stream), info: String::new() };
         client.info = client.line();
-        client.send(&format!("CONNECT {{\"verbose\":false{login}}}\r\nPING\r\n"));
+        client.send(&format!("CONNECT {{{OPTIONS}{login}}}\r\nPING\r\n"));
         client
     }
 
@@ -50,7 +53,7 @@ impl Client {
             let line = self.line();
             if line == "PING" {
                 self.send("PONG\r\n");
-            } else if line.starts_with("MSG inbox ") {
+            } else if line.starts_with("MSG inbox ") || line.starts_with("HMSG inbox ") {
                 let mut answer = vec![0; line.rsplit(' ').next().unwrap().parse().unwrap()];
                 self.stream.read_exact(&mut answer).unwrap();
                 self.line();
@@ -206,7 +209,7 @@ fn largest_message_is_set() {
 #[test]
 fn further_configuration_counts() {
     let nats = Nats::builder().config("no_header_support: true").start().unwrap();
-    let info = Client::open(nats.node(0)).info;
+    let info = Client::new(nats.node(0), "").info;
     assert!(info.contains("\"headers\":false"), "{info}");
 }
 

@@ -42,6 +42,9 @@ impl Address {
             "kafka" => (Kind::Kafka, false, "9092"),
             _ => return Err(wrong(&format!("nothing is known of {scheme}://"))),
         };
+        // Lists of NATS servers often repeat it.
+        let rest = rest.replace(&format!(",{scheme}://"), ",");
+        let rest = rest.as_str();
         // A password may contain a slash, a host may not.
         let at = rest.rfind('@');
         let (credentials, rest) = match at {
@@ -133,6 +136,7 @@ mod tests {
         assert_eq!(address.servers, ["a:9092", "b:9093", "[::1]:9092", "[::1]:7"]);
         assert_eq!((address.kind, address.name.as_str()), (Kind::Kafka, "shop.{collection}"));
         assert_eq!(parsed("tls://a/S").shown(), "tls://a:4222/S");
+        assert_eq!(parsed("nats://a,nats://b/S").servers, ["a:4222", "b:4222"]);
     }
 
     #[test]

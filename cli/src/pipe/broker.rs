@@ -1,6 +1,9 @@
 //! What the flow asks of a broker.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 
 /// A message in the form in which it is sent.
 #[derive(Debug)]
@@ -31,14 +34,17 @@ pub(crate) enum Refusal {
     ForGood(String),
 }
 
+/// The broker's answer to a message that was sent.
+pub(crate) type Answer<'a> = LocalBoxFuture<'a, Result<Taken, Refusal>>;
+
 /// A broker that is connected.
 pub(crate) trait Broker {
-    /// Whether two records that are sent one after the other, and that have the same key, are stored in that order,
-    /// whatever fails in between.
+    /// Whether records that have the same key are stored in the order in which they were sent, whatever fails in between.
     const KEEPS_ORDER: bool;
 
-    /// Sends a record and waits until the broker has acknowledged it.
-    fn send(&self, record: &Record) -> impl Future<Output = Result<Taken, Refusal>>;
+    /// Sends a record. What is given back waits until the broker has acknowledged it; where the broker keeps the order it
+    /// is never refused for now.
+    fn send(&self, record: Rc<Record>) -> impl Future<Output = Result<Answer<'_>, Refusal>>;
 
     /// Writes a name of the database in a form that may be part of a subject or topic.
     fn write_name(name: &str, text: &mut String);

@@ -4,19 +4,18 @@
 //! Both directions are bounded. While the broker does not keep up, no more is taken from the stream than the limits say;
 //! the buffer fills, and the worker waits. What the broker refuses for now is sent again until it is taken.
 
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use mongostream::{Batch, Error, Message};
+use mongostream::{Batch, Error, ErrorKind, Message};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::broker::{Broker, Record, Refusal, Taken};
+use super::broker::{Answer, Broker, Record, Refusal, Taken};
 use super::fence::Fence;
 use super::order::{Concern, Order};
 use super::progress::Progress;
@@ -51,20 +50,13 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// What is said to whoever watches: that the broker is in trouble, and that it is well again.
 pub(crate) type Say<'a> = &'a dyn Fn(&str);
 
-/// One message on its way.
-struct Sent {
-    concern: Concern,
-    message: Message,
-    bytes: u64,
-    result: Result<(), String>,
-}
-
-type Sending<'a> = Pin<Box<dyn Future<Output = Sent> + 'a>>;
-
 /// A message that was taken from the stream.
 struct Waiting {
+    concern: Concern,
     message: Message,
-    record: Record,
+    record: Rc<Record>,
+    /// How long to wait before it is sent once more.
+    pause: Duration,
 }
 
 /// The pipe's inside.
@@ -73,26 +65,41 @@ pub(crate) struct Flow<'a, B> {
     pub(crate) place: &'a str,
     pub(crate) recipe: &'a Recipe,
     pub(crate) limits: Limits,
-    pub(crate) fence: Rc<Fence>,
+    pub(crate) fence: Fence,
     pub(crate) progress: &'a Arc<Progress>,
     pub(crate) say: Say<'a>,
 }
 
-impl<'a, B: Broker> Flow<'a, B> {
+impl<B: Broker> Flow<'_, B> {
     /// Runs until the stream is at its end. `stops` is true when an orderly end was asked for.
     pub(crate) async fn run(
         self,
         mut incoming: mpsc::Receiver<Result<Batch, Error>>,
         mut stops: watch::Receiver<bool>,
     ) -> End {
+        // What may be sent now, and what was sent. Both are bounded by what is held.
+        let (outbox, mut to_send) = mpsc::unbounded_channel();
+        let (sent, mut started) = mpsc::unbounded_channel();
+        let sender = async {
+            while let Some(waiting) = to_send.recv().await {
+                match self.send_in_turn(&waiting).await {
+                    Ok(answer) => drop(sent.send((waiting, answer))),
+                    Err(why) => return why,
+                }
+            }
+            pending().await
+        };
+        tokio::pin!(sender);
+
+        let mut answers = FuturesUnordered::new();
+        let mut pauses = FuturesUnordered::new();
         let mut order = Order::default();
-        let mut sending = FuturesUnordered::<Sending<'_>>::new();
         let mut held = Held::default();
         let mut is_at_end = false;
-        let mut deadline: Option<Instant> = None;
+        let mut deadline = None;
         // A failure of the worker is told when what came before it is with the broker.
         let mut failure = None;
-        // A counter in place of a hash: nothing waits where the broker keeps the order itself.
+        // In place of a document: nothing waits for another one where the broker keeps the order itself.
         let mut number = 0;
         let end = loop {
             if is_at_end && held.messages == 0 {
@@ -100,85 +107,103 @@ impl<'a, B: Broker> Flow<'a, B> {
             }
             let has_room = held.messages < self.limits.messages && held.bytes < self.limits.bytes;
             tokio::select! {
-                biased;
-                Some(Sent { concern, message, bytes, result }) = sending.next() => {
-                    if let Err(why) = result {
-                        break End::Refused(why);
+                Some((waiting, answer)) = answers.next() => {
+                    let waiting: Waiting = waiting;
+                    match answer {
+                        Ok(taken) => {
+                            self.note(taken, &waiting.record);
+                            waiting.message.ack();
+                            held.take(&waiting.record);
+                            // Nobody but this loop ends what is sent to.
+                            order.done(waiting.concern, |next| drop(outbox.send(next)));
+                        }
+                        Err(Refusal::ForNow(why)) => {
+                            self.complain(&why);
+                            pauses.push(async move {
+                                sleep(waiting.pause).await;
+                                Waiting { pause: (waiting.pause * 2).min(PAUSES.1), ..waiting }
+                            });
+                        }
+                        Err(Refusal::ForGood(why)) => break End::Refused(why),
                     }
-                    message.ack();
-                    held.messages -= 1;
-                    held.bytes -= bytes;
-                    order.done(concern, |concern, waiting| sending.push(self.send(concern, waiting)));
                 }
+                Some((waiting, answer)) = started.recv() => {
+                    answers.push(async move { (waiting, answer.await) });
+                }
+                Some(waiting) = pauses.next() => drop(outbox.send(waiting)),
                 received = incoming.recv(), if has_room && !is_at_end => match received {
                     None => is_at_end = true,
-                    Some(Err(error)) if error.kind() == mongostream::ErrorKind::Fenced => {
-                        // Somebody else delivers what is here.
-                        break End::Stream(error);
-                    }
+                    // Somebody else delivers what is here.
+                    Some(Err(error)) if error.kind() == ErrorKind::Fenced => break End::Stream(error),
                     Some(Err(error)) => failure = Some(error),
                     Some(Ok(batch)) => for message in batch {
-                        let record = self.recipe.record(&message);
-                        held.messages += 1;
-                        held.bytes += record.payload.len() as u64;
+                        let record = Rc::new(self.recipe.record(&message));
+                        held.add(&record);
                         number += 1;
                         let concern = match concern(&message) {
                             Concern::Document(_) if B::KEEPS_ORDER => Concern::Document(number),
                             concern => concern,
                         };
-                        if let Some(waiting) = order.begin(concern, Waiting { message, record }) {
-                            sending.push(self.send(concern, waiting));
+                        let waiting = Waiting { concern, message, record, pause: PAUSES.0 };
+                        if let Some(waiting) = order.begin(concern, waiting) {
+                            drop(outbox.send(waiting));
                         }
                     },
                 },
+                why = &mut sender => break End::Refused(why),
                 () = asked(&mut stops), if deadline.is_none() => {
                     deadline = Some(Instant::now() + PATIENCE);
                 }
                 () = passed(deadline) => break End::GaveUp(held.messages),
             }
-            self.progress.waiting.store(held.messages, Ordering::Relaxed);
-            self.progress.waiting_bytes.store(held.bytes, Ordering::Relaxed);
+            self.show(&held);
         };
         // Nothing of what is left is sent any more, and none of it is acked.
-        self.progress.waiting.store(0, Ordering::Relaxed);
-        self.progress.waiting_bytes.store(0, Ordering::Relaxed);
+        self.show(&Held::default());
         end
     }
 
-    fn send(&self, concern: Concern, Waiting { message, record }: Waiting) -> Sending<'a> {
-        let (broker, place, say) = (self.broker, self.place, self.say);
-        let (fence, progress) = (Rc::clone(&self.fence), self.progress);
-        Box::pin(async move {
-            let bytes = record.payload.len() as u64;
-            let mut pause = PAUSES.0;
-            let result = loop {
-                fence.opened().await;
-                match broker.send(&record).await {
-                    Ok(taken) => {
-                        if progress.is_well_again() {
-                            say(&format!("{place}: takes messages again"));
-                        }
-                        progress.published.fetch_add(1, Ordering::Relaxed);
-                        progress.bytes.fetch_add(bytes, Ordering::Relaxed);
-                        let duplicates = u64::from(taken == Taken::Again);
-                        progress.duplicates.fetch_add(duplicates, Ordering::Relaxed);
-                        break Ok(());
-                    }
-                    Err(Refusal::ForGood(why)) => break Err(why),
-                    Err(Refusal::ForNow(why)) => {
-                        if progress.is_in_trouble(&why) {
-                            say(&format!(
-                                "warning: {place}: {why}; what it has not acknowledged is sent again until it is"
-                            ));
-                        }
-                        progress.retries.fetch_add(1, Ordering::Relaxed);
-                        sleep(pause).await;
-                        pause = (pause * 2).min(PAUSES.1);
-                    }
+    /// Sends one after the other, in the order of the stream. The error is a refusal for good.
+    async fn send_in_turn(&self, waiting: &Waiting) -> Result<Answer<'_>, String> {
+        let mut pause = PAUSES.0;
+        loop {
+            self.fence.opened().await;
+            match self.broker.send(Rc::clone(&waiting.record)).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::ForGood(why)) => return Err(why),
+                Err(Refusal::ForNow(why)) => {
+                    self.complain(&why);
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSES.1);
                 }
-            };
-            Sent { concern, message, bytes, result }
-        })
+            }
+        }
+    }
+
+    fn complain(&self, why: &str) {
+        let Self { progress, place, say, .. } = self;
+        if progress.is_in_trouble(why) {
+            say(&format!(
+                "warning: {place}: {why}; what it has not acknowledged is sent again until it is"
+            ));
+        }
+        progress.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The broker has acknowledged a record.
+    fn note(&self, taken: Taken, record: &Record) {
+        let Self { progress, place, say, .. } = self;
+        if progress.is_well_again() {
+            say(&format!("{place}: takes messages again"));
+        }
+        progress.published.fetch_add(1, Ordering::Relaxed);
+        progress.bytes.fetch_add(record.payload.len() as u64, Ordering::Relaxed);
+        progress.duplicates.fetch_add(u64::from(taken == Taken::Again), Ordering::Relaxed);
+    }
+
+    fn show(&self, held: &Held) {
+        self.progress.waiting.store(held.messages, Ordering::Relaxed);
+        self.progress.waiting_bytes.store(held.bytes, Ordering::Relaxed);
     }
 }
 
@@ -187,6 +212,18 @@ impl<'a, B: Broker> Flow<'a, B> {
 struct Held {
     messages: u64,
     bytes: u64,
+}
+
+impl Held {
+    fn add(&mut self, record: &Record) {
+        self.messages += 1;
+        self.bytes += record.payload.len() as u64;
+    }
+
+    fn take(&mut self, record: &Record) {
+        self.messages -= 1;
+        self.bytes -= record.payload.len() as u64;
+    }
 }
 
 async fn asked(stops: &mut watch::Receiver<bool>) {

@@ -72,12 +72,12 @@ impl<T> Order<T> {
     }
 
     /// Says that one is done. `go` gets what may go now.
-    pub(crate) fn done(&mut self, concern: Concern, mut go: impl FnMut(Concern, T)) {
+    pub(crate) fn done(&mut self, concern: Concern, mut go: impl FnMut(T)) {
         match concern {
             Concern::Document(document) => {
                 if let Some(next) = self.documents.get_mut(&document).and_then(VecDeque::pop_front)
                 {
-                    go(concern, next);
+                    go(next);
                     return;
                 }
                 self.documents.remove(&document);
@@ -85,14 +85,14 @@ impl<T> Order<T> {
                     && let Some(barrier) = &mut self.barrier
                     && let Some(message) = barrier.waiting.take()
                 {
-                    go(Concern::All, message);
+                    go(message);
                 }
             }
             Concern::All => {
                 let later = self.barrier.take().map(|barrier| barrier.later).unwrap_or_default();
                 for (concern, message) in later {
                     if let Some(message) = self.begin(concern, message) {
-                        go(concern, message);
+                        go(message);
                     }
                 }
             }
@@ -112,7 +112,7 @@ mod tests {
 
     fn done(order: &mut Order<u32>, concern: Concern) -> Vec<u32> {
         let mut sent = Vec::new();
-        order.done(concern, |_, message| sent.push(message));
+        order.done(concern, |message| sent.push(message));
         sent
     }
 

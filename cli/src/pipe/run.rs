@@ -1,6 +1,5 @@
 //! What `mongostream pipe` does from its start to its end.
 
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -215,7 +214,7 @@ impl Pipe<'_> {
             place: &self.shown,
             recipe,
             limits: wishes.limits,
-            fence: Rc::new(fence),
+            fence,
             progress: &self.progress,
             say: &say,
         };

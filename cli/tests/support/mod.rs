@@ -3,6 +3,9 @@
 // Each test binary has a copy of this module and uses a part of it.
 #![allow(dead_code, missing_docs)]
 
+#[cfg(any(feature = "nats", feature = "kafka"))]
+pub(crate) mod stream;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};

@@ -3,6 +3,7 @@
 mod stream;
 mod subject;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -13,7 +14,7 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, 
 use tokio::sync::watch;
 
 use super::address::Address;
-use super::broker::{Broker, Record, Refusal, Taken};
+use super::broker::{Answer, Broker, Record, Refusal, Taken};
 use super::security::Security;
 use super::template::Template;
 use super::wishes::Wishes;
@@ -112,9 +113,15 @@ async fn connected(
     }
 }
 
+const TLS: &str =
+    "give the certificate of the authority that has signed the server's with --tls-ca";
+
 /// What has failed, and what to do.
 fn connect_error(error: &ConnectError) -> String {
+    let text = chain(error);
     let advice = match error.kind() {
+        // It comes as an error of the connection, too.
+        _ if text.contains("certificate") => TLS,
         ConnectErrorKind::ServerParse => "check the address",
         ConnectErrorKind::Dns => "check the host name",
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
@@ -123,11 +130,9 @@ fn connect_error(error: &ConnectError) -> String {
         ConnectErrorKind::TimedOut | ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => {
             "check that nats-server runs there and that this machine may connect to it"
         }
-        ConnectErrorKind::Tls => {
-            "give the certificate of the authority that has signed the server's with --tls-ca"
-        }
+        ConnectErrorKind::Tls => TLS,
     };
-    format!("cannot connect: {}; {advice}", chain(error))
+    format!("cannot connect: {text}; {advice}")
 }
 
 /// An error with its causes.
@@ -149,16 +154,9 @@ impl Broker for JetStream {
     /// A message that the server has not stored is sent again, after the next one.
     const KEEPS_ORDER: bool = false;
 
-    async fn send(&self, record: &Record) -> Result<Taken, Refusal> {
-        let lost = || Refusal::ForNow("the connection is lost".to_owned());
-        if self.context.client().connection_state() != State::Connected {
-            // What is sent now would only be kept in memory, once for each try.
-            let mut is_connected = self.is_connected.clone();
-            let again = is_connected.wait_for(|is_connected| *is_connected);
-            let _ = tokio::time::timeout(DEADLINE, again).await;
-            if self.context.client().connection_state() != State::Connected {
-                return Err(lost());
-            }
+    async fn send(&self, record: Rc<Record>) -> Result<Answer<'_>, Refusal> {
+        if !self.is_connected().await {
+            return Err(Refusal::ForNow("the connection is lost".to_owned()));
         }
         let mut message = PublishMessage::build().payload(record.payload.clone());
         if let Some(id) = &record.id {
@@ -167,18 +165,19 @@ impl Broker for JetStream {
             message = message.headers(headers);
         }
         let sent = self.context.send_publish(record.place.clone(), message).await;
-        let acknowledged = match sent {
-            Ok(acknowledgement) => acknowledgement.await,
-            Err(error) => Err(error),
+        let acknowledgement = sent.map_err(|error| self.refusal(&error, &record))?;
+        let answer = async move {
+            let taken = acknowledgement.await.map_err(|error| self.refusal(&error, &record))?;
+            if taken.stream != self.stream {
+                return Err(Refusal::ForGood(format!(
+                    "the subject {:?} belongs to the stream {:?}; choose another one with --subject, or change \
+                     the subjects of the streams",
+                    record.place, taken.stream
+                )));
+            }
+            Ok(if taken.duplicate { Taken::Again } else { Taken::New })
         };
-        let acknowledgement = acknowledged.map_err(|error| self.refusal(&error, record))?;
-        if acknowledgement.stream != self.stream {
-            return Err(Refusal::ForGood(format!(
-                "the subject {:?} belongs to the stream {:?}; choose another one with --subject, or change the subjects of the streams",
-                record.place, acknowledgement.stream
-            )));
-        }
-        Ok(if acknowledgement.duplicate { Taken::Again } else { Taken::New })
+        Ok(Box::pin(answer))
     }
 
     fn write_name(name: &str, text: &mut String) {
@@ -190,6 +189,17 @@ impl Broker for JetStream {
 const LARGER_THAN_THE_STREAM_TAKES: u64 = 10054;
 
 impl JetStream {
+    /// Waits for the connection, and not for ever. What is sent without one would only be kept in memory.
+    async fn is_connected(&self) -> bool {
+        let is_there = || self.context.client().connection_state() == State::Connected;
+        if !is_there() {
+            let mut is_connected = self.is_connected.clone();
+            let again = is_connected.wait_for(|is_connected| *is_connected);
+            let _ = tokio::time::timeout(Duration::from_millis(200), again).await;
+        }
+        is_there()
+    }
+
     fn refusal(&self, error: &PublishError, record: &Record) -> Refusal {
         let source = std::error::Error::source(error);
         let code = source

@@ -5,6 +5,7 @@ mod topic;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
 use self::settings::Settings;
 use super::address::Address;
-use super::broker::{Broker, Record, Refusal, Taken};
+use super::broker::{Answer, Broker, Record, Refusal, Taken};
 use super::security::Security;
 use super::template::Template;
 use super::wishes::Wishes;
@@ -160,7 +161,7 @@ impl Broker for Kafka {
     /// The idempotent producer does (Kafka documentation, `enable.idempotence`).
     const KEEPS_ORDER: bool = true;
 
-    async fn send(&self, record: &Record) -> Result<Taken, Refusal> {
+    async fn send(&self, record: Rc<Record>) -> Result<Answer<'_>, Refusal> {
         if !self.topics.borrow().contains(&record.place) {
             check_topic(&record.place).map_err(Refusal::ForGood)?;
             let made = self.ensure(&record.place, &|_| {}).await;
@@ -172,15 +173,16 @@ impl Broker for Kafka {
             let header = Header { key: TOKEN, value: Some(id.as_str()) };
             sent = sent.headers(OwnedHeaders::new_with_capacity(1).insert(header));
         }
-        let delivery = match self.producer.send_result(sent) {
-            Ok(delivery) => delivery,
-            Err((error, _)) => return Err(self.refusal(&error, record)),
+        let delivery =
+            self.producer.send_result(sent).map_err(|(error, _)| self.refusal(&error, &record))?;
+        let answer = async move {
+            match delivery.await {
+                Ok(Ok(_)) => Ok(Taken::New),
+                Ok(Err((error, _))) => Err(self.refusal(&error, &record)),
+                Err(_) => Err(Refusal::ForGood("the producer has ended".to_owned())),
+            }
         };
-        match delivery.await {
-            Ok(Ok(_)) => Ok(Taken::New),
-            Ok(Err((error, _))) => Err(self.refusal(&error, record)),
-            Err(_) => Err(Refusal::ForGood("the producer has ended".to_owned())),
-        }
+        Ok(Box::pin(answer))
     }
 
     /// Kafka has letters, digits, `.`, `_` and `-` in its topics. Anything else becomes `_`.

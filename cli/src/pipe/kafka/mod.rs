@@ -75,8 +75,11 @@ impl Kafka {
         warn: &dyn Fn(&str),
     ) -> Result<Self, Failure> {
         let shown = address.shown();
-        let mut config = ClientConfig::new();
+        let (mut config, mut asks) = (ClientConfig::new(), ClientConfig::new());
         for (name, value) in settings::all(address, security, wishes.limits, given) {
+            if !settings::is_of_producers(&name) {
+                asks.set(&name, &value);
+            }
             config.set(name, value);
         }
         let wrong = |error: KafkaError| match error {
@@ -87,17 +90,6 @@ impl Kafka {
         };
         let complaints = Complaints::default();
         let producer = config.create_with_context(complaints.clone()).map_err(wrong)?;
-        // What only a producer knows is of no use to it.
-        let mut asks = ClientConfig::new();
-        for (name, value) in config.config_map() {
-            let is_producers =
-                matches!(name, "partitioner" | "linger.ms" | "enable.idempotence" | "acks")
-                    || name.starts_with("queue.buffering.")
-                    || name == "message.timeout.ms";
-            if !is_producers {
-                asks.set(name, value);
-            }
-        }
         let admin = asks.create_with_context(complaints.clone()).map_err(wrong)?;
         let kafka = Self {
             producer,

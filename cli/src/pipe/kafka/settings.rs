@@ -75,6 +75,14 @@ fn of_file(text: &str) -> Result<Settings, String> {
         .collect()
 }
 
+/// Whether a client that sends nothing has no use for it.
+pub(crate) fn is_of_producers(name: &str) -> bool {
+    matches!(
+        name,
+        "partitioner" | "linger.ms" | "enable.idempotence" | "acks" | "message.timeout.ms"
+    ) || name.starts_with("queue.buffering.")
+}
+
 /// All settings of the producer.
 pub(crate) fn all(
     address: &Address,

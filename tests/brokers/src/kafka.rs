@@ -61,6 +61,7 @@ static KIND: Kind =
 pub struct KafkaBuilder {
     auto_create_topics: bool,
     sasl: Option<(String, String)>,
+    advertised: Option<String>,
     properties: Vec<(String, String)>,
 }
 
@@ -75,6 +76,12 @@ impl KafkaBuilder {
     /// `_`.
     pub fn sasl(mut self, user: &str, password: &str) -> Self {
         self.sasl = Some((user.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// Tells clients to come to this address (`host:port`), which may be that of a proxy.
+    pub fn advertise(mut self, address: &str) -> Self {
+        self.advertised = Some(address.to_owned());
         self
     }
 
@@ -127,6 +134,11 @@ impl KafkaBuilder {
         format(kafka, &node)?;
         let mut properties = basics(&ports, self.sasl.is_some(), Path::new("data"));
         let mut set = |name: &str, value: &str| properties.push_str(&property(name, value));
+        if let Some(client) = &self.advertised {
+            let internal = ports[1];
+            let both = format!("CLIENT://{client},INTERNAL://127.0.0.1:{internal}");
+            set("advertised.listeners", &both);
+        }
         set("auto.create.topics.enable", &self.auto_create_topics.to_string());
         for (name, value) in [
             // There is one node.
@@ -186,7 +198,12 @@ impl Kafka {
 
     /// For Kafka that is not the plain one.
     pub fn builder() -> KafkaBuilder {
-        KafkaBuilder { auto_create_topics: true, sasl: None, properties: Vec::new() }
+        KafkaBuilder {
+            auto_create_topics: true,
+            sasl: None,
+            advertised: None,
+            properties: Vec::new(),
+        }
     }
 
     /// `127.0.0.1:port` for clients (`bootstrap.servers`).

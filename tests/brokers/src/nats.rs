@@ -60,7 +60,7 @@ enum Login {
 }
 
 impl NatsBuilder {
-    /// How many servers, 1 to 5. Default 1.
+    /// How many servers, 1 to 5. Default 1. Clients are told of no others than those that they were given.
     pub fn nodes(mut self, nodes: usize) -> Self {
         self.nodes = nodes;
         self
@@ -141,7 +141,7 @@ impl NatsBuilder {
                 let (own, all) = (routes[i], all.join(", "));
                 let _ = writeln!(
                     config,
-                    "cluster {{ name: brokers, listen: \"127.0.0.1:{own}\", routes: [{all}] }}"
+                    "cluster {{ name: brokers, listen: \"127.0.0.1:{own}\", routes: [{all}], no_advertise: true }}"
                 );
             }
             match &self.login {

@@ -17,6 +17,7 @@ pub mod consumer;
 pub mod fault;
 pub mod history;
 pub mod life;
+pub mod pipes;
 pub mod plan;
 pub mod proxy;
 pub mod random;

@@ -19,7 +19,7 @@ use crate::writer::{self, Writer};
 use crate::{Context, Result, wait_for};
 
 /// How long an acknowledged write may take to come, once the fault is over.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long faults last in a short run, in milliseconds.
 const SHORT: Range<u64> = 800..1200;
 /// How long they last in a long run: up to more than all time limits of the library.

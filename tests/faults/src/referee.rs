@@ -148,6 +148,12 @@ impl Referee {
         self.windows.len() - 1
     }
 
+    /// What was written and acknowledged.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Key> {
+        self.writes.keys().copied().collect()
+    }
+
     /// A write was acknowledged.
     pub fn wrote(&mut self, write: Write) {
         let window = self.windows.len() - 1;

@@ -1,6 +1,6 @@
 //! The stream in JetStream: made if it is not there, looked at if it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
@@ -8,13 +8,15 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 
 use super::super::template::{Template, Values};
 use super::super::wishes::Wishes;
+use super::chain;
 use super::subject::{covers, write_name};
-use super::{DEADLINE, chain};
 
 /// For so long the server knows a message again: its own default (NATS documentation, "Streams").
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// The server's code for a stream that is not there (nats-server, `JSStreamNotFoundErr`).
 const NOT_FOUND: u64 = 10059;
+/// The server's code of a cluster without a leader (nats-server, `JSClusterNotAvailErr`).
+const UNAVAILABLE: u64 = 10008;
 
 /// Makes the stream, or checks the one that is there. The error says what is wrong and what to do.
 pub(crate) async fn ensure(
@@ -25,27 +27,17 @@ pub(crate) async fn ensure(
     warn: &dyn Fn(&str),
 ) -> Result<(), String> {
     check_name(name)?;
-    let config = match context.get_stream(name).await {
-        Ok(stream) => {
-            let config = stream.cached_info().config.clone();
-            if let Some(wanted) = wishes.replicas
-                && config.num_replicas != wanted
-            {
-                warn(&format!(
-                    "the stream has {} replicas, and --replicas says {wanted}; `nats stream edit {name} --replicas {wanted}` changes it",
-                    config.num_replicas
-                ));
-            }
-            config
-        }
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(error) if error.error_code().0 == NOT_FOUND => {
-                create(context, name, subject, wishes).await?
-            }
-            _ => return Err(no_jetstream(&chain(&error))),
-        },
-    };
-    check(&config, subject, wishes)?;
+    let (config, is_new) = found_or_made(context, name, subject, wishes).await?;
+    if let Some(wanted) = wishes.replicas
+        && !is_new
+        && config.num_replicas != wanted
+    {
+        warn(&format!(
+            "the stream has {} replicas, and --replicas says {wanted}; `nats stream edit {name} --replicas {wanted}` changes it",
+            config.num_replicas
+        ));
+    }
+    check(&config, subject)?;
     for risk in risks(&config) {
         warn(&risk);
     }
@@ -70,13 +62,53 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-async fn create(
+/// How long a cluster may take to elect a leader.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The stream's settings, and whether it was made just now. A cluster that has no leader yet, or that is making the stream
+/// for somebody else, does not answer in time; it is asked again.
+async fn found_or_made(
     context: &Context,
     name: &str,
     subject: &Template,
     wishes: &Wishes,
-) -> Result<Config, String> {
-    let config = Config {
+) -> Result<(Config, bool), String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let why = match context.get_stream(name).await {
+            Ok(stream) => return Ok((stream.cached_info().config.clone(), false)),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(error) if error.error_code().0 == NOT_FOUND => {
+                    match context.create_stream(config(name, subject, wishes)?).await {
+                        Ok(stream) => return Ok((stream.cached_info().config.clone(), true)),
+                        Err(error) if error.kind() == CreateStreamErrorKind::TimedOut => {
+                            chain(&error)
+                        }
+                        Err(error) => {
+                            return Err(format!("the stream cannot be made: {}", chain(&error)));
+                        }
+                    }
+                }
+                GetStreamErrorKind::JetStream(unavailable)
+                    if unavailable.error_code().0 == UNAVAILABLE =>
+                {
+                    // It answers at once.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    chain(&error)
+                }
+                GetStreamErrorKind::Request if chain(&error).contains("timed out") => chain(&error),
+                _ => return Err(no_jetstream(&chain(&error))),
+            },
+        };
+        if Instant::now() > end {
+            return Err(no_jetstream(&why));
+        }
+    }
+}
+
+/// The settings of a new stream.
+fn config(name: &str, subject: &Template, wishes: &Wishes) -> Result<Config, String> {
+    Ok(Config {
         name: name.to_owned(),
         subjects: vec![all_subjects(subject)?],
         retention: RetentionPolicy::Limits,
@@ -85,18 +117,7 @@ async fn create(
         duplicate_window: DUPLICATE_WINDOW,
         description: Some("Changes of a MongoDB database, written by mongostream pipe".to_owned()),
         ..Config::default()
-    };
-    let end = tokio::time::Instant::now() + 2 * DEADLINE;
-    loop {
-        match context.create_stream(config.clone()).await {
-            Ok(stream) => return Ok(stream.cached_info().config.clone()),
-            // A cluster that has just started has no leader yet.
-            Err(error)
-                if matches!(error.kind(), CreateStreamErrorKind::TimedOut)
-                    && tokio::time::Instant::now() < end => {}
-            Err(error) => return Err(format!("the stream cannot be made: {}", chain(&error))),
-        }
-    }
+    })
 }
 
 /// The subjects of a stream for all that a template can give.
@@ -114,7 +135,7 @@ fn all_subjects(subject: &Template) -> Result<String, String> {
 }
 
 /// What would keep the pipe from working.
-fn check(config: &Config, subject: &Template, wishes: &Wishes) -> Result<(), String> {
+fn check(config: &Config, subject: &Template) -> Result<(), String> {
     let values = Values { database: "a", collection: "a", operation: "insert", partition: 0 };
     let example = subject.fill(values, write_name);
     if !config.subjects.iter().any(|pattern| covers(pattern, &example)) {
@@ -135,7 +156,6 @@ fn check(config: &Config, subject: &Template, wishes: &Wishes) -> Result<(), Str
             "the stream is a mirror, which takes no messages; choose another one".to_owned()
         );
     }
-    let _ = wishes;
     Ok(())
 }
 
@@ -207,9 +227,8 @@ mod tests {
 
     #[test]
     fn a_stream_that_would_not_work_is_refused() {
-        let wishes = Wishes::default();
         let subject = template("SHOP.{database}.{collection}");
-        let check = |config: Config| check(&config, &subject, &wishes);
+        let check = |config: Config| check(&config, &subject);
         assert_eq!(check(config(&["SHOP.>"])), Ok(()));
         assert_eq!(check(config(&["OTHER.>", "*.*.*"])), Ok(()));
         let with = |change: fn(&mut Config)| {

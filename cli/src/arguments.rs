@@ -8,7 +8,7 @@ use crate::{check, checkpoint, completions, man, options, pipe, tail};
 pub(crate) fn command() -> Command {
     Command::new("mongostream")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Follow, check and repair MongoDB change streams")
+        .about("Follow, pipe, check and repair MongoDB change streams")
         .after_help(
             "Exit codes: 0 done, 1 it has failed, 2 wrong usage.\n\
              MONGOSTREAM_LOG=error, warn, info or debug in the environment shows the library's log on stderr.",

@@ -1,4 +1,4 @@
-//! The program `mongostream`: follow, check and repair change streams from a terminal. One module a command.
+//! The program `mongostream`: follow, pipe, check and repair change streams from a terminal. One module a command.
 
 mod arguments;
 mod ask;

@@ -46,6 +46,11 @@ pub(crate) trait Broker {
     /// is never refused for now.
     fn send(&self, record: Rc<Record>) -> impl Future<Output = Result<Answer<'_>, Refusal>>;
 
+    /// Is told that a record was refused several times in a row, for now.
+    fn is_stuck(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+
     /// Writes a name of the database in a form that may be part of a subject or topic.
     fn write_name(name: &str, text: &mut String);
 }

@@ -47,6 +47,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The time before a message is sent again: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// After pauses that have grown so long a message is stuck: the third time.
+const STUCK: Duration = Duration::from_millis(100);
+
 /// What is said to whoever watches: that the broker is in trouble, and that it is well again.
 pub(crate) type Say<'a> = &'a dyn Fn(&str);
 
@@ -119,7 +122,11 @@ impl<B: Broker> Flow<'_, B> {
                         }
                         Err(Refusal::ForNow(why)) => {
                             self.complain(&why);
+                            let broker = self.broker;
                             pauses.push(async move {
+                                if waiting.pause > STUCK {
+                                    broker.is_stuck().await;
+                                }
                                 sleep(waiting.pause).await;
                                 Waiting { pause: (waiting.pause * 2).min(PAUSES.1), ..waiting }
                             });

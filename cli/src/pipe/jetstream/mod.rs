@@ -3,8 +3,9 @@
 mod stream;
 mod subject;
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
@@ -30,6 +31,8 @@ pub(crate) struct JetStream {
     context: Context,
     stream: String,
     is_connected: watch::Receiver<bool>,
+    /// When another leader was asked for.
+    asked: Cell<Option<Instant>>,
 }
 
 impl JetStream {
@@ -62,7 +65,7 @@ impl JetStream {
         stream::ensure(&context, &address.name, subject, wishes, warn)
             .await
             .map_err(|why| Failure::failed(format!("{shown}: {why}")))?;
-        Ok(Self { context, stream: address.name.clone(), is_connected })
+        Ok(Self { context, stream: address.name.clone(), is_connected, asked: Cell::default() })
     }
 }
 
@@ -178,6 +181,20 @@ impl Broker for JetStream {
             Ok(if taken.duplicate { Taken::Again } else { Taken::New })
         };
         Ok(Box::pin(answer))
+    }
+
+    /// A leader whose followers die may forget a message and remember its id: it answers nothing to the same id until
+    /// the duplicate window is over. The next leader forgets such ids (nats-server, pull request 6486).
+    async fn is_stuck(&self) {
+        let is_recent = |asked: Instant| asked.elapsed() < Duration::from_secs(30);
+        if self.asked.get().is_some_and(is_recent) {
+            return;
+        }
+        self.asked.set(Some(Instant::now()));
+        let subject = format!("STREAM.LEADER.STEPDOWN.{}", self.stream);
+        // One node alone has no other leader, and not every user may ask.
+        let _ =
+            self.context.request::<_, _, serde_json::Value>(subject, &serde_json::json!({})).await;
     }
 
     fn write_name(name: &str, text: &mut String) {

@@ -17,6 +17,7 @@
 //! What may come twice is the message that a process had in hand when it died, one in each partition. A process that was
 //! frozen for longer than `--ack-wait` may also finish its message after another process has done so. If that matters, keep
 //! the message's sequence with its effect, and do nothing if the kept one is not smaller.
+//! docs/beyond-one-machine.md has a mark that also knows what the pipe has sent twice.
 //!
 //! A partition handles one message at a time. So it handles at most 1 / (time of one message + one way to the server and
 //! back) a second. Choose more partitions if the work of a message takes long, or if more processes shall work at once than

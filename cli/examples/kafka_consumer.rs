@@ -17,6 +17,7 @@
 //! end. What may come twice is what a process had handled after its last commit when it died. A process that was frozen for
 //! longer than `--session-timeout` may also finish a message after another process has done so. If that matters, keep the
 //! message's offset with its effect, and do nothing if the kept one is not smaller.
+//! docs/beyond-one-machine.md has a mark that also knows what the pipe has sent twice.
 //!
 //! More processes than partitions gain nothing: some of them get none. Choose more partitions than you have processes now.
 

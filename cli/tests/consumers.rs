@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::jetstream::{self, consumer::PullConsumer};
 use ground::mongodb::bson::doc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,6 +25,8 @@ const DOCUMENTS: i32 = 60;
 const DEAD_AFTER: Duration = Duration::from_secs(4);
 /// The process that is killed is so slow: it has something in hand then.
 const SLOW: &str = "--work=300";
+/// The others: messages come sooner than they are handled.
+const USUAL: &str = "--work=10";
 
 /// cargo builds the examples beside the tests, unless it is told to build one test only.
 fn example(name: &str) -> Command {
@@ -97,6 +100,7 @@ struct Handled {
     seq: i64,
     document: i32,
     change: (String, Option<i64>),
+    token: String,
 }
 
 impl Handled {
@@ -114,6 +118,7 @@ impl Handled {
             seq: value["seq"].as_i64().unwrap(),
             document: message["DocumentKey"]["_id"].as_i64().unwrap().try_into().unwrap(),
             change: (operation.to_owned(), version.as_i64()),
+            token: message["ResumeToken"]["_data"].as_str().unwrap().to_owned(),
         }
     }
 
@@ -172,9 +177,12 @@ fn start_pipe(shop: &Shop, to: &str) -> Guarded {
     Guarded::spawn(pipe.args(["--resume_after", &shop.now()]).stderr(Stdio::null()))
 }
 
-#[track_caller]
-fn end_in_order(process: &mut Guarded) {
+fn ask_to_end(process: &Guarded) {
     kill(Pid::from_raw(process.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+}
+
+#[track_caller]
+fn ends_in_order(process: &mut Guarded) {
     let status = ground::wait_for_end(process, DEADLINE);
     assert_eq!(status.code(), Some(0), "{status:?}");
 }
@@ -184,8 +192,14 @@ struct Setup<'a> {
     label: &'a str,
     /// Where the pipe leads to.
     to: String,
-    /// A consumer, without `--work`.
+    /// A consumer.
     consumer: &'a dyn Fn() -> Command,
+    /// Arguments of those that end in order.
+    usual: &'a [&'a str],
+    /// And of the one that is killed.
+    slow: &'a [&'a str],
+    /// How many messages the broker takes for being in work.
+    in_hand: &'a dyn Fn() -> usize,
     /// So many lines the process prints before it is killed.
     lines_before_kill: usize,
     /// How many messages may come twice.
@@ -196,7 +210,7 @@ fn share_work_when_one_is_killed(setup: &Setup<'_>) {
     let mut writer = Writer::new(setup.label);
     let _pipe = start_pipe(&writer.shop, &setup.to);
     let output = Output::new();
-    let mut others = [0, 1].map(|_| output.start(&mut (setup.consumer)()));
+    let mut others = [0, 1].map(|_| output.start((setup.consumer)().args(setup.usual)));
     // A round, and most of it handled.
     let mut pass_a_round = || {
         let before = output.count();
@@ -208,12 +222,12 @@ fn share_work_when_one_is_killed(setup: &Setup<'_>) {
         pass_a_round();
         others.iter().all(|process| output.count_of(process) > 0)
     });
-    let mut victim = output.start((setup.consumer)().arg(SLOW));
+    let mut victim = output.start((setup.consumer)().args(setup.slow));
     ground::wait_until(DEADLINE, "the third one handles some", || {
         pass_a_round();
         output.count_of(&victim) > 0
     });
-    for _ in 0..4 {
+    for _ in 0..3 {
         writer.round();
     }
     ground::wait_until(DEADLINE, "it handles some more", || {
@@ -221,7 +235,7 @@ fn share_work_when_one_is_killed(setup: &Setup<'_>) {
     });
     victim.kill().unwrap();
     victim.wait().unwrap();
-    for _ in 0..4 {
+    for _ in 0..3 {
         writer.round();
     }
     ground::wait_until(DEADLINE, "every change is handled", || {
@@ -230,16 +244,20 @@ fn share_work_when_one_is_killed(setup: &Setup<'_>) {
     let after_kill = check(&writer, &output.lines(), victim.id(), setup.most_repeats);
     assert!(after_kill > 0, "what the killed process had in hand comes again");
 
-    // Who ends in order leaves nothing to be done again.
-    for process in &mut others {
-        end_in_order(process);
+    // Who ends in order leaves nothing to be done again, although more waits.
+    for _ in 0..3 {
+        writer.round();
     }
-    let mut last = output.start(&mut (setup.consumer)());
+    others.iter().for_each(ask_to_end);
+    others.iter_mut().for_each(ends_in_order);
+    assert_eq!((setup.in_hand)(), 0, "nobody has a message");
+    let mut last = output.start((setup.consumer)().args(setup.usual));
     writer.round();
     ground::wait_until(DEADLINE, "another process goes on", || {
         output.count_of_different() >= writer.count()
     });
-    end_in_order(&mut last);
+    ask_to_end(&last);
+    ends_in_order(&mut last);
     let lines = output.lines();
     let after_end = check(&writer, &lines, victim.id(), setup.most_repeats);
     assert_eq!(after_end, after_kill, "an orderly end repeats nothing");
@@ -252,6 +270,7 @@ fn check(writer: &Writer, lines: &[Handled], victim: u32, most_repeats: usize) -
     let mut last_of_partition = HashMap::new();
     let mut changes: BTreeMap<i32, Vec<(String, Option<i64>)>> = BTreeMap::new();
     let mut partition_of_document = HashMap::new();
+    let mut last_token = HashMap::new();
     let mut repeats = HashSet::new();
     for handled in lines {
         let partition = partition_of_document.entry(handled.document).or_insert(handled.partition);
@@ -266,6 +285,9 @@ fn check(writer: &Writer, lines: &[Handled], victim: u32, most_repeats: usize) -
         let last = last_of_partition.insert(handled.partition, handled.seq);
         assert!(last < Some(handled.seq), "after {last:?} in its partition: {handled:?}");
         changes.entry(handled.document).or_default().push(handled.change.clone());
+        // By this a consumer knows what it has handled before: docs/beyond-one-machine.md.
+        let token = last_token.insert(handled.document, &handled.token);
+        assert!(token < Some(&handled.token), "tokens grow: {token:?}, {handled:?}");
     }
     for (document, expected) in &writer.changes {
         let expected: Vec<_> = expected
@@ -291,6 +313,21 @@ fn check(writer: &Writer, lines: &[Handled], victim: u32, most_repeats: usize) -
     repeats.len()
 }
 
+/// The messages of all partitions that wait for an ack.
+fn in_hand(url: &str, stream: &str, name: &str) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let context = jetstream::new(async_nats::connect(url).await.unwrap());
+        let mut in_hand = 0;
+        for partition in 0..PARTITIONS {
+            let consumer = context.get_consumer_from_stream(format!("{name}-{partition}"), stream);
+            let consumer: PullConsumer = consumer.await.unwrap();
+            in_hand += consumer.cached_info().num_ack_pending;
+        }
+        in_hand
+    })
+}
+
 #[test]
 fn consumers_of_a_jetstream_stream_share_its_partitions_and_the_part_of_one_that_is_killed() {
     let nats = brokers::Nats::start().unwrap();
@@ -304,6 +341,9 @@ fn consumers_of_a_jetstream_stream_share_its_partitions_and_the_part_of_one_that
         label: "consumers_jetstream",
         to: format!("{}/SHOP", nats.url()),
         consumer: &consumer,
+        usual: &[USUAL],
+        slow: &[SLOW],
+        in_hand: &|| in_hand(nats.url(), "SHOP", "billing"),
         // Two in each partition.
         lines_before_kill: 12,
         // One in each partition.
@@ -339,7 +379,7 @@ fn consumers_of_a_kafka_topic_share_its_partitions_and_the_part_of_one_that_is_k
         brokers::Kafka::builder().property("group.min.session.timeout.ms", "1000").start().unwrap();
     let consumer = || {
         let mut command = example("kafka_consumer");
-        command.args([kafka.address(), "orders", "billing", "--commit-after=3"]);
+        command.args([kafka.address(), "orders", "billing"]);
         command.arg(format!("--session-timeout={}", DEAD_AFTER.as_millis()));
         command
     };
@@ -347,6 +387,11 @@ fn consumers_of_a_kafka_topic_share_its_partitions_and_the_part_of_one_that_is_k
         label: "consumers_kafka",
         to: format!("kafka://{}/orders", kafka.address()),
         consumer: &consumer,
+        // Whatever happens to those, they have something to commit then.
+        usual: &[USUAL, "--commit-after=30"],
+        slow: &[SLOW, "--commit-after=3"],
+        // Kafka knows no such thing.
+        in_hand: &|| 0,
         lines_before_kill: 5,
         // Of one commit.
         most_repeats: 3,

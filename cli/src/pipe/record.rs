@@ -50,9 +50,11 @@ pub(crate) fn concern(message: &Message) -> Concern {
 
 /// The part of a resume token that tells it from others.
 fn id_of(token: &str) -> &str {
-    let data = token.strip_prefix("{\"_data\":\"").and_then(|rest| rest.strip_suffix("\"}"));
+    // What may come after it, `_typeBits`, tells `1` from `1.0`, which no two documents' ids differ in.
+    let rest = token.strip_prefix("{\"_data\":\"");
+    let data = rest.and_then(|rest| rest.split_once('"')).map(|(data, _)| data);
     match data {
-        Some(data) if !data.contains('"') => data,
+        Some(data) if !data.contains('\\') => data,
         _ => token,
     }
 }
@@ -110,7 +112,8 @@ mod tests {
     #[test]
     fn the_id_is_the_token_that_the_server_made() {
         assert_eq!(id_of(r#"{"_data":"82AB"}"#), "82AB");
-        for whole in [r#"{"_data":"82AB","x":1}"#, r#"{"x":"82AB"}"#, r#"{"_data":{"a":"b"}}"#] {
+        assert_eq!(id_of(r#"{"_data":"82AB","_typeBits":{"$binary":{}}}"#), "82AB");
+        for whole in [r#"{"_data":"82\"AB"}"#, r#"{"x":"82AB"}"#, r#"{"_data":{"a":"b"}}"#] {
             assert_eq!(id_of(whole), whole);
         }
     }

@@ -8,6 +8,7 @@ use mongostream::{Buffer, Worker};
 
 use super::judge::{Judge, State};
 use crate::Result;
+use crate::report::now;
 
 /// Follows it until it is dropped.
 pub struct History {
@@ -37,7 +38,7 @@ impl History {
                     && let Ok(event) = Document::try_from(event)
                 {
                     apply(&mut document, &event);
-                    judge.lock().expect("no panic").saw(state(&document));
+                    judge.lock().expect("no panic").saw(now(), state(&document));
                 }
             }
             drop(worker);

@@ -39,15 +39,20 @@ pub struct State {
 struct Taking {
     /// From where the new holder continues; empty is the beginning.
     from: String,
+    /// When it was seen.
+    at: u64,
 }
+
+/// How late a message may be read, in microseconds: the broker may be away.
+const LATE: u64 = 20_000_000;
 
 /// See the module.
 #[derive(Default)]
 pub struct Judge {
     /// JetStream is asked to remove what comes twice.
     removes_duplicates: bool,
-    /// How often each message is there, and how often the lease had been taken when it came first.
-    tokens: HashMap<String, (usize, usize)>,
+    /// How often each message is there, and when it was read first.
+    tokens: HashMap<String, (usize, u64)>,
     keys: HashSet<Key>,
     /// The last version of each document.
     versions: HashMap<i64, u32>,
@@ -76,8 +81,7 @@ impl Judge {
             self.violations.push(format!("a message of {} has no token", stored.place));
             return;
         };
-        let takings = self.takings.len();
-        let (count, _) = self.tokens.entry(token).or_insert((0, takings));
+        let (count, _) = self.tokens.entry(token).or_insert((0, stored.at));
         *count += 1;
         if *count > 1 {
             self.repeats += 1;
@@ -99,7 +103,7 @@ impl Judge {
     }
 
     /// The checkpoint's document has a new state.
-    pub fn saw(&mut self, state: State) {
+    pub fn saw(&mut self, at: u64, state: State) {
         let before = self.state.replace(state.clone()).unwrap_or_default();
         let mut wrong = |what: &str| {
             self.violations.push(format!("checkpoint: {what}: {state:?} after {before:?}"));
@@ -108,7 +112,7 @@ impl Judge {
             wrong("an older term");
         } else if state.term > before.term {
             let from = before.token.clone().unwrap_or_default();
-            self.takings.push(Taking { from });
+            self.takings.push(Taking { from, at });
         } else if state.holder != before.holder {
             wrong("another holder in the same term");
         } else if state.owner != before.owner && state.owner.is_some() {
@@ -162,8 +166,8 @@ impl Judge {
     fn may_repeat(&self) -> (Vec<String>, usize) {
         let mut violations = Vec::new();
         let mut bound = 0;
-        for (token, (count, before)) in &self.tokens {
-            let later = self.takings.iter().skip(*before);
+        for (token, (count, read)) in &self.tokens {
+            let later = self.takings.iter().filter(|taking| taking.at + LATE > *read);
             let may = later.filter(|taking| taking.from < *token).count();
             bound += may;
             if *count > 1 + may {
@@ -200,12 +204,12 @@ mod tests {
     #[test]
     fn what_is_right_is_not_accused() {
         let mut judge = Judge { removes_duplicates: true, ..Judge::default() };
-        judge.saw(state("a", 1, "10"));
+        judge.saw(1, state("a", 1, "10"));
         for (token, version) in [("11", 0), ("12", 1), ("13", u32::MAX)] {
             judge.stored(stored(token, 7, version));
         }
-        judge.saw(state("a", 1, "12"));
-        judge.saw(state("b", 2, "12"));
+        judge.saw(1, state("a", 1, "12"));
+        judge.saw(1, state("b", 2, "12"));
         assert_eq!(judge.violations(), [""; 0]);
         assert!(judge.holds(Key { document: 7, version: 1 }));
         assert!(!judge.holds(Key { document: 8, version: 1 }));
@@ -215,7 +219,7 @@ mod tests {
     fn each_wrong_is_told() {
         let told = |wrong: fn(&mut Judge)| {
             let mut judge = Judge::default();
-            judge.saw(state("a", 1, "10"));
+            judge.saw(1, state("a", 1, "10"));
             judge.stored(stored("11", 7, 3));
             wrong(&mut judge);
             judge.violations().join(" ")
@@ -234,24 +238,24 @@ mod tests {
         judge.stored(stored("11", 7, 3));
         judge.stored(elsewhere);
         assert!(judge.violations()[0].contains("is in b"));
-        assert!(told(|judge| judge.saw(state("a", 1, "09"))).contains("went back"));
-        assert!(told(|judge| judge.saw(state("b", 1, "11"))).contains("another"));
-        assert!(told(|judge| judge.saw(state("b", 0, "11"))).contains("older term"));
+        assert!(told(|judge| judge.saw(1, state("a", 1, "09"))).contains("went back"));
+        assert!(told(|judge| judge.saw(1, state("b", 1, "11"))).contains("another"));
+        assert!(told(|judge| judge.saw(1, state("b", 0, "11"))).contains("older term"));
         let by_nobody = State { owner: None, ..state("a", 1, "11") };
         let mut judge = Judge::default();
-        judge.saw(state("a", 1, "10"));
-        judge.saw(by_nobody);
+        judge.saw(1, state("a", 1, "10"));
+        judge.saw(1, by_nobody);
         assert!(judge.violations()[0].contains("saved by nobody"));
     }
 
     #[test]
     fn a_new_holder_may_repeat_what_was_not_saved() {
         let mut judge = Judge::default();
-        judge.saw(state("a", 1, "10"));
+        judge.saw(1, state("a", 1, "10"));
         judge.stored(stored("11", 7, 0));
         judge.stored(stored("12", 7, 1));
-        judge.saw(state("a", 1, "11"));
-        judge.saw(state("b", 2, "11"));
+        judge.saw(1, state("a", 1, "11"));
+        judge.saw(1, state("b", 2, "11"));
         judge.stored(stored("12", 7, 1));
         assert_eq!(judge.violations(), [""; 0]);
         assert_eq!(judge.counts(), [2, 1, 1, 2]);

@@ -32,9 +32,9 @@ fn anew(first: &[&str], second: &[&str]) -> Vec<String> {
 }
 
 /// As `cargo quickstart` has it, see .cargo/config.toml.
-const QUICKSTART: [&str; 3] = ["-p", "mongostream", "--no-default-features"];
+const QUICKSTART: [&str; 2] = ["-p", "mongostream-quickstart"];
 const LIBRARY: [&str; 2] = ["-p", "mongostream"];
-const GROUND: [&str; 2] = ["-p", "mongostream-ground"];
+const GROUND: [&str; 3] = ["-p", "mongostream-ground", "--no-default-features"];
 
 #[test]
 fn the_quickstart_is_built_without_the_benchmarks_crates_and_the_headers() {

@@ -5,7 +5,7 @@ mod support;
 
 use std::process::{Command, Stdio};
 
-use mongostream::OPTIONS;
+use mongostream::{OPTIONS, OptionKind};
 use serde_json::Value;
 
 use support::{Directory, run};
@@ -15,7 +15,12 @@ fn every_option_is_a_flag_with_its_text_and_default() {
     let help = run(["tail", "--help"]).assert_code(0).out;
     let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for option in OPTIONS {
-        assert!(flat.contains(&format!("--{} <", option.name)), "{}", option.name);
+        // What is true or false needs no value.
+        let flag = match option.kind {
+            OptionKind::Boolean => format!("--{} [<", option.name),
+            _ => format!("--{} <", option.name),
+        };
+        assert!(flat.contains(&flag), "{}", option.name);
         let text = option.text.split_whitespace().collect::<Vec<_>>().join(" ");
         // The pager of words breaks at hyphens, too.
         let beginning: String = text.chars().take(40).collect();

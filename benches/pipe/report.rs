@@ -93,7 +93,8 @@ pub(crate) fn ratios(rows: &[Row]) -> Vec<String> {
         .collect()
 }
 
-/// What the pipe promises of these figures: for each whether it is kept.
+/// What the pipe promises of these figures: for each whether it is kept. In the second half Java has compiled what it
+/// runs, so that the ratio is that of programs which run for long.
 pub(crate) fn promises(rows: &[Row]) -> Vec<(String, bool)> {
     let mut promises = Vec::new();
     for row in rows.iter().filter(|row| row.is_ours) {
@@ -102,8 +103,11 @@ pub(crate) fn promises(rows: &[Row]) -> Vec<(String, bool)> {
             .push((format!("{}: peak MB {peak:.1}, at most {bound}", row.name()), peak <= bound));
     }
     for (ours, other) in pairs(rows) {
-        let (ratio, bound) = (ratio(ours, other, |run| run.program_us), 8.0);
-        let text = format!("{}: CPU of Debezium to its {ratio:.2}, at least {bound}", ours.name());
+        let (ratio, bound) = (ratio(ours, other, |run| run.late_us), 8.0);
+        let text = format!(
+            "{}: CPU of Debezium to its in the second half {ratio:.2}, at least {bound}",
+            ours.name()
+        );
         promises.push((text, ratio >= bound));
     }
     promises

@@ -45,23 +45,22 @@ fn cargo() -> Command {
 /// The directory of the optimised shared library, as users build it.
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let mut cargo = cargo();
-        cargo
-            .args([
-                "build",
-                "--profile",
-                "dist",
-                "--package",
-                "mongostream-capi",
-                "--manifest-path",
-            ])
-            .arg(root().join("Cargo.toml"));
-        let status = cargo.arg("--target-dir").arg(target).status().unwrap();
-        assert!(status.success(), "the library must build");
-        target.join("dist")
-    })
+    LIBRARY.get_or_init(|| optimised("mongostream-capi"))
+}
+
+/// The optimised program `mongostream`, as users build it.
+pub(crate) fn the_program() -> PathBuf {
+    optimised("mongostream-cli").join("mongostream")
+}
+
+/// Builds a package of the workspace for users; the directory with what was built.
+fn optimised(package: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let mut cargo = cargo();
+    cargo.args(["build", "--profile", "dist", "--package", package, "--manifest-path"]);
+    cargo.arg(root().join("Cargo.toml")).arg("--target-dir").arg(target);
+    assert!(cargo.status().unwrap().success(), "{package} must build");
+    target.join("dist")
 }
 
 /// Compiles a program in C or C++ against the library, or against what pkg-config knows by a name.

@@ -1,5 +1,6 @@
 //! What is sent of a message.
 
+use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use mongostream::Message;
@@ -10,20 +11,30 @@ use super::template::{Template, Values};
 
 /// How records are made.
 pub(crate) struct Recipe {
-    pub(crate) place: Template,
-    pub(crate) partitions: u32,
-    pub(crate) write_name: fn(&str, &mut String),
+    place: Template,
+    partitions: u32,
+    write_name: fn(&str, &mut String),
+    /// Of the last record's JSON.
+    length: Cell<usize>,
 }
 
+/// Beyond this a text's growing costs little beside its making.
+const LARGE: usize = 16 * 1024;
+
 impl Recipe {
+    pub(crate) fn new(place: Template, partitions: u32, write_name: fn(&str, &mut String)) -> Self {
+        Self { place, partitions, write_name, length: Cell::new(512) }
+    }
+
     pub(crate) fn record(&self, message: &Message) -> Record {
         let place = match self.place.constant() {
             Some(place) => place.to_owned(),
             None => self.place.fill(Values::of(message, self.partitions), self.write_name),
         };
-        // Not `json`: the message would keep the text, too.
-        let mut payload = String::new();
+        // Not `json`: the message would keep the text, too. Most are about as long as the one before.
+        let mut payload = String::with_capacity(self.length.get() + self.length.get() / 8);
         message.write_json(&mut payload);
+        self.length.set(payload.len().min(LARGE));
         Record {
             place,
             id: message.resume_token().map(|token| id_of(token).to_owned()),
@@ -81,7 +92,7 @@ mod tests {
 
     fn recipe(place: &str) -> Recipe {
         let place = Template::parse("--subject", place).unwrap();
-        Recipe { place, partitions: 4, write_name: |name, text| text.push_str(name) }
+        Recipe::new(place, 4, |name, text| text.push_str(name))
     }
 
     #[test]

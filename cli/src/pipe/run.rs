@@ -164,8 +164,7 @@ impl Pipe<'_> {
             broker = connecting => broker?,
             _ = stops.wait_for(|stops| *stops) => return Ok(()),
         };
-        let recipe =
-            Recipe { place, partitions: wishes.partitions.unwrap_or(1), write_name: B::write_name };
+        let recipe = Recipe::new(place, wishes.partitions.unwrap_or(1), B::write_name);
         let progress = Arc::clone(&self.progress);
         let mut line =
             StatusLine::begin(self.stats(), &self.progress.published, move || progress.status());

@@ -29,6 +29,8 @@ const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// A connection to one or more servers, and a stream there.
 pub(crate) struct JetStream {
     context: Context,
+    /// That of the context, which would give a copy each time.
+    client: Client,
     stream: String,
     is_connected: watch::Receiver<bool>,
     /// When another leader was asked for.
@@ -61,11 +63,17 @@ impl JetStream {
                     + 1024,
             )
             .backpressure_on_inflight(true)
-            .build(client);
+            .build(client.clone());
         stream::ensure(&context, &address.name, subject, wishes, warn)
             .await
             .map_err(|why| Failure::failed(format!("{shown}: {why}")))?;
-        Ok(Self { context, stream: address.name.clone(), is_connected, asked: Cell::default() })
+        Ok(Self {
+            context,
+            client,
+            stream: address.name.clone(),
+            is_connected,
+            asked: Cell::default(),
+        })
     }
 }
 
@@ -208,7 +216,7 @@ const LARGER_THAN_THE_STREAM_TAKES: u64 = 10054;
 impl JetStream {
     /// Waits for the connection, and not for ever. What is sent without one would only be kept in memory.
     async fn is_connected(&self) -> bool {
-        let is_there = || self.context.client().connection_state() == State::Connected;
+        let is_there = || self.client.connection_state() == State::Connected;
         if !is_there() {
             let mut is_connected = self.is_connected.clone();
             let again = is_connected.wait_for(|is_connected| *is_connected);
@@ -227,7 +235,7 @@ impl JetStream {
                 "a message of {} has {} bytes of JSON, and the server takes no more than {}; raise max_payload in the server's configuration (up to 64MB), or leave fields out with --pipeline",
                 record.place,
                 record.payload.len(),
-                self.context.client().server_info().max_payload
+                self.client.server_info().max_payload
             )),
             _ if code == Some(LARGER_THAN_THE_STREAM_TAKES) => Refusal::ForGood(format!(
                 "a message of {} has {} bytes of JSON, more than the stream takes; raise its max_msg_size, or leave fields out with --pipeline",

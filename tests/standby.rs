@@ -86,8 +86,10 @@ fn standing_by(watch: Watch) -> (Buffer, Worker) {
 #[test]
 fn after_an_orderly_end_the_standby_goes_on_at_once_after_what_was_acked() {
     let shop = Shop::on(ground::shared(), "standby_orderly");
-    let (first, worker) = follow(shop.watch());
-    let (second, standby) = standing_by(shop.watch());
+    // Nobody waits here until it expires.
+    let watch = || shop.watch().lease(Duration::from_secs(600));
+    let (first, worker) = follow(watch());
+    let (second, standby) = standing_by(watch());
     shop.insert(0..10);
     let messages = take(&first, 10);
     for message in &messages[..6] {

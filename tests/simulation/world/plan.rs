@@ -33,7 +33,7 @@ pub fn run(seed: u64, disturbances: Option<u64>) -> Report {
     let report = World::new(Rng::with_seed(seed), disturbances).run(None);
     match report.finding {
         // Few, because most of what the other runs look for does not depend on a lease.
-        None if seed % 8 == 0 => Report { finding: leases::run(seed), ..report },
+        None if seed.is_multiple_of(8) => Report { finding: leases::run(seed), ..report },
         None => report,
         Some(_) => report,
     }

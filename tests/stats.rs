@@ -644,6 +644,9 @@ fn the_keys_are_those_of_the_description() {
             if !worker["snapshot"].is_null() {
                 assert_documented(&worker["snapshot"], "A snapshot");
             }
+            if !worker["lease"].is_null() {
+                assert_documented(&worker["lease"], "A lease");
+            }
         }
     }
 }

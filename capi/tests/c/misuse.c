@@ -404,11 +404,12 @@ static void statuses_that_do_not_exist(void)
         NAME(MS_ERR_INVALIDATED),
         NAME(MS_ERR_CHECKPOINT),
         NAME(MS_ERR_OVERSIZED),
+        NAME(MS_ERR_FENCED),
         NAME(MS_ERR_IN_USE),
         NAME(MS_ERR_RESOURCE),
         NAME(MS_ERR_PANIC),
     };
-    static const ms_status unknown[] = { 3, -6, -9, -17, -98, -100, INT32_MAX, INT32_MIN };
+    static const ms_status unknown[] = { 3, -6, -9, -18, -98, -100, INT32_MAX, INT32_MIN };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         CHECK(strcmp(ms_status_name(known[i].status), known[i].name) == 0);
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)

@@ -440,6 +440,34 @@ fn a_holder_that_was_paused_stands_by_after_it_has_lost_the_lease() {
 }
 
 #[test]
+fn who_is_fenced_while_nothing_more_may_be_on_its_way_stands_by_too() {
+    use ground::mongodb::bson::{DateTime, Document, doc};
+
+    let (nats, shop) = (Nats::start().unwrap(), Shop::new("full"));
+    let to = format!("{}/SHOP", nats.url());
+    let place = format!("{}.checkpoints", shop.database);
+    let checkpoint = ["--checkpoint_collection", &place];
+    let further = ["--standby", "--lease_ms", "1500", "--in-flight", "10"];
+    let mut piping = Piping::begin(&shop, &to, &checkpoint, &further);
+    piping.wait_until_streaming();
+    nats.node(0).pause().unwrap();
+    write_versions(&shop, 1, 0..1000);
+    ground::wait_until(DEADLINE, "the limit is reached", || {
+        piping.figure("mongostream_pipe_waiting_messages") >= Some(10)
+    });
+    let database = ground::shared().client().database(&shop.database);
+    let leases = database.collection::<Document>("checkpoints");
+    let end = DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000);
+    let set = doc! { "holder": "elsewhere:1", "owner": "x", "expires": end };
+    let taken = doc! { "$inc": { "term": 1_i64 }, "$set": set };
+    leases.update_one(doc! {}, taken).run().unwrap();
+    ground::wait_until(DEADLINE, "it stands by", || {
+        piping.get("/healthz").is_some_and(|text| text.contains("standby"))
+    });
+    nats.node(0).resume().unwrap();
+}
+
+#[test]
 fn a_stop_before_the_start_is_an_orderly_end() {
     // Whoever is asked to end while it connects ends, too.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mongostream::Worker;
+use mongostream::{Worker, WorkerState};
 
 /// Asked before each message is sent.
 pub(crate) struct Fence {
@@ -37,10 +37,14 @@ impl Fence {
         is_held
     }
 
-    /// Returns when the worker holds its lease. After it was fenced that is never.
-    pub(crate) async fn opened(&self) {
+    /// Returns when the worker holds its lease: true. False if it has failed, and will hold none any more.
+    pub(crate) async fn opened(&self) -> bool {
         while !self.is_open() {
+            if self.worker.as_ref().is_some_and(|worker| worker.state() == WorkerState::Failed) {
+                return false;
+            }
             tokio::time::sleep(Self::PAUSE).await;
         }
+        true
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum End {
     Stream(Error),
     /// The broker takes a message never.
     Refused(String),
+    /// The worker has failed, and without its lease nothing may be sent.
+    Lost,
 }
 
 /// How long an orderly end waits for the broker.
@@ -87,7 +89,7 @@ impl<B: Broker> Flow<'_, B> {
             while let Some(waiting) = to_send.recv().await {
                 match self.send_in_turn(&waiting).await {
                     Ok(answer) => drop(sent.send((waiting, answer))),
-                    Err(why) => return why,
+                    Err(end) => return end,
                 }
             }
             pending().await
@@ -157,7 +159,7 @@ impl<B: Broker> Flow<'_, B> {
                         }
                     },
                 },
-                why = &mut sender => break End::Refused(why),
+                end = &mut sender => break end,
                 () = asked(&mut stops), if deadline.is_none() => {
                     deadline = Some(Instant::now() + PATIENCE);
                 }
@@ -170,14 +172,17 @@ impl<B: Broker> Flow<'_, B> {
         end
     }
 
-    /// Sends one after the other, in the order of the stream. The error is a refusal for good.
-    async fn send_in_turn(&self, waiting: &Waiting) -> Result<Answer<'_>, String> {
+    /// Sends one after the other, in the order of the stream. The error ends the flow: it cannot
+    /// wait for the worker's failure to come through the stream, from which nothing is taken while there is no room.
+    async fn send_in_turn(&self, waiting: &Waiting) -> Result<Answer<'_>, End> {
         let mut pause = PAUSES.0;
         loop {
-            self.fence.opened().await;
+            if !self.fence.opened().await {
+                return Err(End::Lost);
+            }
             match self.broker.send(Rc::clone(&waiting.record)).await {
                 Ok(answer) => return Ok(answer),
-                Err(Refusal::ForGood(why)) => return Err(why),
+                Err(Refusal::ForGood(why)) => return Err(End::Refused(why)),
                 Err(Refusal::ForNow(why)) => {
                     self.complain(&why);
                     sleep(pause).await;

@@ -227,10 +227,11 @@ impl Pipe<'_> {
                 "{}: {messages} messages were not acknowledged within 5 s; they are sent after the next start",
                 self.shown
             ))),
-            End::Stream(error) if error.kind() == ErrorKind::Fenced => {
-                Ok(Next::Again(error.to_string()))
-            }
-            End::Stream(error) => Err(error.into()),
+            End::Stream(error) => Next::after(error),
+            End::Lost => match joined {
+                Err(error) => Next::after(error),
+                Ok(()) => Ok(Next::Again("the lease is gone".to_owned())),
+            },
             End::Refused(why) => Err(Failure::failed(format!("{}: {why}", self.shown))),
         }
     }
@@ -241,6 +242,16 @@ enum Next {
     End,
     /// It was fenced.
     Again(String),
+}
+
+impl Next {
+    /// After a failure of the worker.
+    fn after(error: Error) -> Result<Self, Failure> {
+        match error.kind() {
+            ErrorKind::Fenced => Ok(Self::Again(error.to_string())),
+            _ => Err(error.into()),
+        }
+    }
 }
 
 /// Saves the checkpoint, beside whatever else the broker's client does.

@@ -13,10 +13,6 @@ pub(crate) struct Wishes {
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self {
-            replicas: None,
-            partitions: None,
-            limits: Limits { messages: 4096, bytes: 16 << 20 },
-        }
+        Self { replicas: None, partitions: None, limits: Limits { messages: 4096, bytes: 8 << 20 } }
     }
 }

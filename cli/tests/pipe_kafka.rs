@@ -176,6 +176,25 @@ fn a_topic_for_each_collection_is_made_when_it_is_needed() {
 }
 
 #[test]
+fn a_topic_that_cannot_be_made_yet_is_made_later() {
+    if Kafka::is_missing() {
+        return;
+    }
+    let (kafka, shop, directory) = (Kafka::start().unwrap(), Shop::new("later"), Directory::new());
+    let to = format!("kafka://{}/x.{{collection}}", kafka.address());
+    let mut piping = Piping::start(&shop, &to, &directory, &["--partitions", "2"]);
+    kafka.node().pause().unwrap();
+    shop.insert(0..10);
+    ground::wait_until(DEADLINE, "the topic could not be made in time", || {
+        piping.assert_runs();
+        piping.figure("mongostream_pipe_retries_total") >= Some(1)
+    });
+    kafka.node().resume().unwrap();
+    piping.wait_until_published(10);
+    end(piping);
+}
+
+#[test]
 fn a_frozen_broker_holds_the_stream_back_and_the_end_does_not_wait_for_ever() {
     if Kafka::is_missing() {
         return;

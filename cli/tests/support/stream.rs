@@ -59,11 +59,16 @@ impl Piping {
     #[track_caller]
     pub(crate) fn wait_until_streaming(&mut self) {
         ground::wait_until(DEADLINE, "the pipe streams", || {
-            if let Some(status) = self.running.process.try_wait().unwrap() {
-                panic!("{status}: {}", self.running.stderr());
-            }
+            self.assert_runs();
             self.get("/healthz").is_some_and(|text| text.contains("streaming"))
         });
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_runs(&mut self) {
+        if let Some(status) = self.running.process.try_wait().unwrap() {
+            panic!("{status}: {}", self.running.stderr());
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
@@ -26,6 +26,10 @@ use crate::failure::Failure;
 
 /// How long a broker may take for its first answer.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a cluster may take until it can make a topic.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two questions for a topic.
+const PAUSE: Duration = Duration::from_millis(500);
 /// The header with the resume token.
 const TOKEN: &str = "resume-token";
 
@@ -55,7 +59,7 @@ impl ClientContext for Complaints {
 /// A producer.
 pub(crate) struct Kafka {
     producer: FutureProducer<Complaints>,
-    admin: AdminClient<Complaints>,
+    admin: Arc<AdminClient<Complaints>>,
     complaints: Complaints,
     wishes: Wishes,
     /// Whether `{partition}` is in the topic's name.
@@ -90,7 +94,7 @@ impl Kafka {
         };
         let complaints = Complaints::default();
         let producer = config.create_with_context(complaints.clone()).map_err(wrong)?;
-        let admin = asks.create_with_context(complaints.clone()).map_err(wrong)?;
+        let admin = Arc::new(asks.create_with_context(complaints.clone()).map_err(wrong)?);
         let kafka = Self {
             producer,
             admin,
@@ -101,7 +105,7 @@ impl Kafka {
         };
         kafka.reach().await.map_err(|why| Failure::failed(format!("{shown}: {why}")))?;
         if let Some(topic) = topic.constant() {
-            let made = kafka.ensure(topic, warn).await;
+            let made = kafka.ensure_soon(topic, warn).await;
             made.map_err(|why| Failure::failed(format!("{shown}: {why}")))?;
         }
         Ok(kafka)
@@ -127,7 +131,21 @@ impl Kafka {
         }
     }
 
-    async fn ensure(&self, topic: &str, warn: &dyn Fn(&str)) -> Result<(), String> {
+    /// Asks again while the cluster cannot make the topic yet.
+    async fn ensure_soon(&self, topic: &str, warn: &dyn Fn(&str)) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.ensure(topic, warn).await {
+                Ok(()) => return Ok(()),
+                Err(Refusal::ForNow(_)) if Instant::now() < end => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(Refusal::ForNow(why) | Refusal::ForGood(why)) => return Err(why),
+            }
+        }
+    }
+
+    async fn ensure(&self, topic: &str, warn: &dyn Fn(&str)) -> Result<(), Refusal> {
         if self.topics.borrow().contains(topic) {
             return Ok(());
         }
@@ -156,8 +174,7 @@ impl Broker for Kafka {
     async fn send(&self, record: Rc<Record>) -> Result<Answer<'_>, Refusal> {
         if !self.topics.borrow().contains(&record.place) {
             check_topic(&record.place).map_err(Refusal::ForGood)?;
-            let made = self.ensure(&record.place, &|_| {}).await;
-            made.map_err(Refusal::ForNow)?;
+            self.ensure(&record.place, &|_| {}).await?;
         }
         let mut sent =
             FutureRecord::to(&record.place).key(record.key.as_str()).payload(&record.payload[..]);

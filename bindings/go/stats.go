@@ -58,6 +58,8 @@ type WorkerStats struct {
 	CheckpointLagMS      *int64         `json:"checkpoint_lag_ms"`
 	CheckpointError      *string        `json:"checkpoint_error"`
 	Snapshot             *SnapshotStats `json:"snapshot"`
+	// Lease is nil without the option "standby", and before it is known.
+	Lease *LeaseStats `json:"lease"`
 }
 
 // SnapshotStats tell how far a snapshot has come.
@@ -66,6 +68,18 @@ type SnapshotStats struct {
 	Namespace string `json:"namespace"`
 	Documents int64  `json:"documents"`
 	Estimated int64  `json:"estimated"`
+}
+
+// LeaseStats tell who holds the lease of a worker that may stand by, as the worker has seen it last.
+type LeaseStats struct {
+	// Holder is "host:process".
+	Holder string `json:"holder"`
+	// Term grows by one whenever the lease is taken.
+	Term int64 `json:"term"`
+	// SinceUnixMS says when it was taken: milliseconds since 1970, by the server's clock.
+	SinceUnixMS int64 `json:"since_unix_ms"`
+	// Held says whether this worker may hand over now.
+	Held bool `json:"held"`
 }
 
 // Stats gives the figures of the buffer and of each of its workers. Cheap enough to be asked for every second.

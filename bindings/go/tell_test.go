@@ -104,6 +104,45 @@ func TestFailureOfAStoreIsLogged(t *testing.T) {
 	ground.Until(t, "the line", func() bool { return log.has("no such table", `"call":"load"`, `"checkpoint":"n"`) })
 }
 
+func everyKeyHasAField(t *testing.T, stats mongostream.Stats) {
+	t.Helper()
+	strict := json.NewDecoder(bytes.NewReader(stats.JSON))
+	strict.DisallowUnknownFields()
+	must(t, strict.Decode(&mongostream.Stats{}))
+}
+
+func TestStatisticsOfAStandby(t *testing.T) {
+	database := server.Database(t).Name()
+	options := mongostream.Options{"standby": true, "lease_ms": 60000, "checkpoint_collection": database + ".checkpoints"}
+	buffer, holder, collection := follow(t, options)
+	others := mongostream.NewBuffer(1024)
+	defer others.Free()
+	standby, err := others.Watch(server.URI, collection.Database().Name(), collection.Name(), options)
+	must(t, err)
+	lease := func(buffer *mongostream.Buffer) *mongostream.LeaseStats {
+		stats, err := buffer.Stats()
+		must(t, err)
+		everyKeyHasAField(t, stats)
+		return stats.Workers[0].Lease
+	}
+	ground.Until(t, "the other worker stands by", func() bool {
+		return standby.State() == mongostream.StateStandby && lease(others) != nil
+	})
+	held, seen := lease(buffer), lease(others)
+	if !held.Held || held.Term != 1 || held.SinceUnixMS < 1e12 || !strings.Contains(held.Holder, ":") {
+		t.Errorf("%+v", held)
+	}
+	if seen.Held || seen.Term != 1 || seen.Holder != held.Holder || seen.SinceUnixMS != held.SinceUnixMS {
+		t.Errorf("%+v", seen)
+	}
+	buffer.Close()
+	must(t, holder.Join(soon(t)))
+	must(t, standby.WaitReady(soon(t)))
+	if taken := lease(others); !taken.Held || taken.Term != 2 {
+		t.Errorf("%+v", taken)
+	}
+}
+
 func TestStatistics(t *testing.T) {
 	buffer, worker, collection := follow(t, mongostream.Options{"name": "counted"})
 	ground.Insert(t, collection, 0, 3)
@@ -119,10 +158,7 @@ func TestStatistics(t *testing.T) {
 		got.Snapshot != nil || got.Namespace != collection.Database().Name()+".c" {
 		t.Errorf("%+v", got)
 	}
-	// Every key has a field: a decoder that refuses others takes it.
-	strict := json.NewDecoder(bytes.NewReader(stats.JSON))
-	strict.DisallowUnknownFields()
-	must(t, strict.Decode(&mongostream.Stats{}))
+	everyKeyHasAField(t, stats)
 	buffer.Close()
 	if stats, err = buffer.Stats(); err != nil || !stats.Closed {
 		t.Error(stats, err)

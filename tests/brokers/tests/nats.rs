@@ -163,7 +163,8 @@ fn cluster_works_on_without_one_node() {
     assert_eq!(nats.url().split(',').count(), 3);
     let mut client = Client::open(nats.node(0));
     client.create_stream(3);
-    assert!(client.request("s.x", "1").contains("\"seq\":1"));
+    // A new stream has its leader a moment later; before that nobody answers.
+    wait_until("the stream takes messages", || client.request("s.x", "1").contains("\"seq\":1"));
     nats.node(1).kill().unwrap();
     nats.wait_until_ready().unwrap();
     // The stream has a leader of its own, which may have been on the dead node.

@@ -6,8 +6,8 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::ErrorKind;
 use mongodb::sync::Client;
 
-use crate::Error;
-use crate::error::Context;
+use processes::{Context, Error};
+
 use crate::server::admin;
 
 /// A fail point that is switched on, from [`ReplicaSet::fail_point`](crate::ReplicaSet::fail_point);

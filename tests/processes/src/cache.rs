@@ -1,4 +1,4 @@
-//! The folder with what has been fetched. It is the folder of the test ground, too.
+//! The folder with what has been fetched. All tests of a machine share it.
 
 use std::env;
 use std::fs::{self, File, TryLockError};
@@ -12,52 +12,61 @@ use crate::Error;
 use crate::error::Context;
 
 /// Something that is fetched once.
-pub(crate) struct Entry {
+pub trait Entry {
     /// Name of its directory in the cache.
-    pub name: &'static str,
-    /// How much is downloaded.
-    pub megabytes: u32,
-    /// Whether a directory holds all of it.
-    pub complete: fn(&Path) -> bool,
-    /// Puts it into the second directory. All that comes up on the way belongs into the first one.
-    pub fetch: fn(&Path, &Path) -> Result<(), Error>,
-}
+    fn name(&self) -> &str;
 
-impl Entry {
+    /// How much is downloaded.
+    fn megabytes(&self) -> u32;
+
+    /// Whether a directory holds all of it.
+    fn is_complete(&self, directory: &Path) -> bool;
+
+    /// Puts it into the second directory. All that comes up on the way belongs into the first one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be fetched: what to do then is in the text.
+    fn fetch(&self, partial: &Path, ready: &Path) -> Result<(), Error>;
+
     /// Whether it has been fetched.
-    pub(crate) fn is_cached(&self) -> bool {
-        (self.complete)(&folder().join(self.name))
+    fn is_cached(&self) -> bool {
+        self.is_complete(&folder().join(self.name()))
     }
 
     /// Its directory. It is fetched if it is not there yet.
-    pub(crate) fn get(&self) -> Result<PathBuf, Error> {
+    ///
+    /// # Errors
+    ///
+    /// That of [`fetch`](Self::fetch), or if there is no place for it.
+    fn get(&self) -> Result<PathBuf, Error> {
         let cache = folder();
-        let directory = cache.join(self.name);
-        if (self.complete)(&directory) {
+        let directory = cache.join(self.name());
+        if self.is_complete(&directory) {
             return Ok(directory);
         }
         fs::create_dir_all(&cache).context(format!("cannot make the cache {}", cache.display()))?;
         // Test processes start side by side: one fetches, the others wait for it. The lock is the
         // kernel's, so it goes when its holder dies.
-        let lock = cache.join(format!(".{}.lock", self.name));
+        let lock = cache.join(format!(".{}.lock", self.name()));
         let file = File::create(&lock).context(format!("cannot make {}", lock.display()))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                say(&format!("waiting for another process to fetch {}", self.name));
+                say(&format!("waiting for another process to fetch {}", self.name()));
                 file.lock().context("cannot lock the cache")?;
             }
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the cache"),
         }
-        if (self.complete)(&directory) {
+        if self.is_complete(&directory) {
             return Ok(directory);
         }
-        let partial = cache.join(format!(".{}.partial", self.name));
+        let partial = cache.join(format!(".{}.partial", self.name()));
         // Left by a process that died here.
         remove(&partial)?;
         let ready = partial.join("ready");
         fs::create_dir_all(&ready).context(format!("cannot make {}", ready.display()))?;
-        let result = self.fill(&cache, &partial, &ready).and_then(|()| {
+        let result = fill(self, &cache, &partial, &ready).and_then(|()| {
             remove(&directory)?;
             fs::rename(&ready, &directory).context("cannot move the fetched files into the cache")
         });
@@ -65,22 +74,31 @@ impl Entry {
         result?;
         Ok(directory)
     }
+}
 
-    fn fill(&self, cache: &Path, partial: &Path, ready: &Path) -> Result<(), Error> {
-        let begun = Instant::now();
-        let Self { name, megabytes, .. } = self;
-        say(&format!("fetching {name} ({megabytes} MB, once; kept in {})", cache.display()));
-        (self.fetch)(partial, ready)?;
-        if !(self.complete)(ready) {
-            return Err(Error::new(format!("{name}: what was fetched is not all of it")));
-        }
-        say(&format!("fetched {name} in {:.1} s", begun.elapsed().as_secs_f32()));
-        Ok(())
+fn fill<E: Entry + ?Sized>(
+    entry: &E,
+    cache: &Path,
+    partial: &Path,
+    ready: &Path,
+) -> Result<(), Error> {
+    let begun = Instant::now();
+    let (name, megabytes) = (entry.name(), entry.megabytes());
+    say(&format!("fetching {name} ({megabytes} MB, once; kept in {})", cache.display()));
+    entry.fetch(partial, ready)?;
+    if !entry.is_complete(ready) {
+        return Err(Error::new(format!("{name}: what was fetched is not all of it")));
     }
+    say(&format!("fetched {name} in {:.1} s", begun.elapsed().as_secs_f32()));
+    Ok(())
 }
 
 /// Runs a command to its end. Its output goes to a file in the directory, where it is read if the command fails.
-pub(crate) fn run(command: &mut Command, directory: &Path, way_out: &str) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// If it fails: `way_out` says what to do.
+pub fn run(command: &mut Command, directory: &Path, way_out: &str) -> Result<(), Error> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |why: String| Err(Error::new(format!("{name} failed: {why}\n{way_out}")));
     let path = directory.join("output");
@@ -115,12 +133,13 @@ pub(crate) fn run(command: &mut Command, directory: &Path, way_out: &str) -> Res
 }
 
 /// Speaks past the test harness, which would hold `eprintln!` back until the test has failed.
-pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "brokers: {text}");
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "mongostream tests: {text}");
 }
 
 /// An environment variable that is set and not empty.
-pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+#[must_use]
+pub fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 

@@ -1,3 +1,5 @@
+//! The error of everything that starts servers for tests.
+
 use std::fmt;
 
 /// What went wrong, in words for the person who reads the test's output.
@@ -5,7 +7,8 @@ use std::fmt;
 pub struct Error(String);
 
 impl Error {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    /// An error with this text.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
@@ -26,7 +29,12 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 /// Adds what was being done to an error of another kind.
-pub(crate) trait Context<T> {
+pub trait Context<T> {
+    /// `doing: error`
+    ///
+    /// # Errors
+    ///
+    /// If this is one.
     fn context(self, doing: impl fmt::Display) -> Result<T, Error>;
 }
 

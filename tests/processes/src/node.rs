@@ -1,90 +1,27 @@
-//! One process of a broker, and the watchdog that ends it.
+//! One process of a server, which can be paused, killed and restarted.
 
-use std::env;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::error::Context;
+use crate::ports::connect;
+use crate::start::Fault;
+use crate::wait::poll;
+use crate::watchdog::Watchdog;
 use crate::{DEADLINE, Error};
 
-/// The parent of one broker, taking orders on standard input. The end of its input is the death of our process,
-/// however it came (or a drop). It then kills the broker, stopped or not, and removes the data.
-///
-/// The kernel can send a signal at a parent's death, but it goes by the *thread* that made the child, and threads of
-/// tests end early. Signals are ignored because a closing terminal, or the kernel that finds a stopped broker
-/// orphaned, would send some before the work is done. The watchdog is the broker's parent: so the process number stays
-/// the broker's until the watchdog has reaped it.
-const WATCHDOG: &str = r#"
-directory=$1 log=$2 pid=
-shift 2
-trap '' HUP INT QUIT TERM PIPE
-halt() {
-    status=
-    [ -n "$pid" ] || return 0
-    kill -KILL "$pid"
-    wait "$pid"
-    status=$? pid=
-}
-while read -r order; do
-    case $order in
-    start)
-        (trap - HUP INT QUIT TERM PIPE; exec "$@") </dev/null >>"$log" 2>&1 &
-        pid=$!
-        echo "$pid" ;;
-    halt) halt; echo "done $status" ;;
-    pause) kill -STOP "$pid" && echo done || echo failed ;;
-    resume) kill -CONT "$pid" && echo done || echo failed ;;
-    esac
-done
-halt
-cd /
-rm -rf "$directory"
-rmdir "${directory%/*}"
-"#;
-
+/// What sort of server a node is.
 #[derive(Debug)]
-struct Watchdog {
-    child: Child,
-    /// `None` once it has been let go.
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Watchdog {
-    fn order(&mut self, order: &str) -> io::Result<String> {
-        let gone = || io::Error::other("the watchdog is gone");
-        let orders = self.orders.as_mut().ok_or_else(gone)?;
-        orders.write_all(format!("{order}\n").as_bytes())?;
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer)?;
-        match answer.trim() {
-            "" => Err(gone()),
-            answer => Ok(answer.to_owned()),
-        }
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.orders = None;
-        let _ = self.child.wait();
-    }
-}
-
-/// What sort of broker a node is.
-#[derive(Debug)]
-pub(crate) struct Kind {
+pub struct Kind {
+    /// The program's.
     pub name: &'static str,
     /// What stands in its log once it takes connections, in small letters.
     pub listening: &'static str,
@@ -99,7 +36,7 @@ enum State {
     Killed,
 }
 
-/// One process of a broker.
+/// One process of a server.
 #[derive(Debug)]
 pub struct Node {
     kind: &'static Kind,
@@ -112,7 +49,11 @@ pub struct Node {
 impl Node {
     /// Makes the directory of a node and its watchdog. Nothing runs yet: the files that the program needs can be
     /// written now.
-    pub(crate) fn new(
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be made, or there is no `/bin/sh`.
+    pub fn new(
         kind: &'static Kind,
         directory: PathBuf,
         port: u16,
@@ -123,25 +64,7 @@ impl Node {
             .mode(0o700)
             .create(&directory)
             .context(format!("cannot make {}", directory.display()))?;
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", WATCHDOG, "brokers-watchdog"])
-            .args([&directory, &directory.join("log")])
-            .arg(program)
-            .args(arguments)
-            .current_dir(&directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // Ctrl-C in a terminal, and a kill of our whole group, are not for the watchdog.
-            .process_group(0)
-            .spawn()
-            .context("cannot run /bin/sh")?;
-        let (orders, answers) = (child.stdin.take(), child.stdout.take());
-        let watchdog = Watchdog {
-            child,
-            orders,
-            answers: BufReader::new(answers.ok_or_else(|| Error::new("no pipe"))?),
-        };
+        let watchdog = Watchdog::new(&directory, &directory.join("log"), program, arguments)?;
         Ok(Self {
             kind,
             address: format!("127.0.0.1:{port}"),
@@ -152,12 +75,20 @@ impl Node {
     }
 
     /// Starts the program and returns while it is still coming up.
-    pub(crate) fn begin(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// If the watchdog is gone.
+    pub fn begin(&self) -> Result<(), Error> {
         self.begin_with(&mut self.state())
     }
 
     /// Waits until it takes connections.
-    pub(crate) fn await_start(&self, end: Instant) -> Result<(), Fault> {
+    ///
+    /// # Errors
+    ///
+    /// If it ends, or takes none until `end`; with the tail of its log.
+    pub fn await_start(&self, end: Instant) -> Result<(), Fault> {
         self.await_listening(&mut self.state(), 0, end)
     }
 
@@ -179,7 +110,7 @@ impl Node {
         !matches!(process_state(self.pid()), None | Some('Z' | 'X'))
     }
 
-    /// The folder of its settings, its log and its data. It is removed when the broker is dropped.
+    /// The folder of its settings, its log and its data. It is removed when the server is dropped.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -254,7 +185,11 @@ impl Node {
     }
 
     /// Writes a file that only we can read into its directory.
-    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
+    ///
+    /// # Errors
+    ///
+    /// If it is there already, or cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
         let path = self.directory.join(name);
         OpenOptions::new()
             .write(true)
@@ -267,13 +202,14 @@ impl Node {
     }
 
     /// Whether it is neither paused nor dead: only then will it answer.
-    pub(crate) fn is_awake(&self) -> bool {
+    #[must_use]
+    pub fn is_awake(&self) -> bool {
         self.state().1 == State::Running && self.is_running()
     }
 
     /// Tells the watchdog to clean up, without waiting for it.
-    pub(crate) fn let_go(&self) {
-        self.state().0.orders = None;
+    pub fn let_go(&self) {
+        self.state().0.let_go();
     }
 
     fn log(&self) -> PathBuf {
@@ -290,7 +226,7 @@ impl Node {
 
     /// `from` is where this run's part of the log begins.
     ///
-    /// The log is asked before the port: were our port lost to another broker, that one would answer.
+    /// The log is asked before the port: were our port lost to another server, that one would answer.
     fn await_listening(
         &self,
         state: &mut (Watchdog, State),
@@ -353,106 +289,6 @@ impl Node {
 
     fn state(&self) -> MutexGuard<'_, (Watchdog, State)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A failed start.
-pub(crate) struct Fault {
-    pub error: Error,
-    /// Other ports may do better.
-    pub port_taken: bool,
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Self { error, port_taken: false }
-    }
-}
-
-/// Starts a broker in a directory of its own. Between our look at a port and the broker's own, another program may take
-/// it: then all begins anew, with other ports.
-pub(crate) fn start<T>(
-    mut attempt: impl FnMut(&Path, Instant) -> Result<T, Fault>,
-) -> Result<T, Error> {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        let root = new_directory()?;
-        match attempt(&root, end) {
-            Ok(broker) => return Ok(broker),
-            Err(fault) => {
-                // No watchdog may have been there to do it.
-                let _ = fs::remove_dir(&root);
-                if !fault.port_taken || Instant::now() >= end {
-                    return Err(fault.error);
-                }
-            }
-        }
-    }
-}
-
-/// Free ports below the range that systems take outgoing connections' ports from. Of those, a client that calls again
-/// and again for a broker that is down may get the broker's own port.
-pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
-    // Kept until all are found, so that none is found twice.
-    let mut found = Vec::new();
-    for _ in 0..1000 {
-        let port = 15_000 + u16::try_from(random() % 17_000).unwrap_or(0);
-        found.extend(TcpListener::bind(("127.0.0.1", port)));
-        if found.len() == count {
-            let ports = found.iter().map(|listener| listener.local_addr().map(|it| it.port()));
-            return ports.collect::<io::Result<_>>().context("cannot find free ports");
-        }
-    }
-    Err(Error::new("cannot find free ports between 15000 and 32000"))
-}
-
-/// A connection that gives up soon: a paused broker's port takes connections, too.
-pub(crate) fn connect(address: &str) -> io::Result<TcpStream> {
-    let patience = Duration::from_secs(2);
-    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
-    let stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
-    Ok(stream)
-}
-
-/// Tries every 10 ms.
-pub(crate) fn poll<T>(
-    end: Instant,
-    what: &str,
-    mut attempt: impl FnMut() -> Result<Option<T>, Error>,
-) -> Result<T, Error> {
-    loop {
-        if let Some(value) = attempt()? {
-            return Ok(value);
-        }
-        if Instant::now() >= end {
-            return Err(Error::new(format!("not within the deadline: {what}")));
-        }
-        sleep(Duration::from_millis(10));
-    }
-}
-
-/// The standard library seeds its hashers from the system's randomness.
-pub(crate) fn random() -> u64 {
-    RandomState::new().hash_one(0)
-}
-
-/// The directory of a broker. The watchdog of its last node removes it.
-fn new_directory() -> Result<PathBuf, Error> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let temp = env::temp_dir();
-    // The programs run in directories of their own.
-    let temp = fs::canonicalize(&temp).context(format!("no folder {}", temp.display()))?;
-    loop {
-        let number = NUMBER.fetch_add(1, Relaxed);
-        let path = temp.join(format!("mongostream-brokers-{}-{number}", std::process::id()));
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(path),
-            // Of a process of the same number that died with its watchdogs.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).context(format!("cannot make {}", path.display())),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Certificates of a broker's own. They are made when it starts, and gone with it.
+//! Certificates of a server's own. They are made when it starts, and gone with it.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,9 @@ use crate::Error;
 use crate::error::Context;
 
 /// An authority, and what its servers show, as PEM.
-pub(crate) struct Certificates {
+#[derive(Debug)]
+pub struct Certificates {
+    /// The authority's certificate.
     pub authority: String,
     /// Certificate and key.
     pub server: String,
@@ -16,7 +18,11 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     /// Makes them with the program `openssl`, in this directory, of which nothing is left.
-    pub(crate) fn make(directory: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// If there is no `openssl`, or it fails.
+    pub fn make(directory: &Path) -> Result<Self, Error> {
         fs::create_dir(directory).context("cannot make a directory for certificates")?;
         let made = Self::make_in(directory);
         let _ = fs::remove_dir_all(directory);
@@ -28,10 +34,10 @@ impl Certificates {
         fs::write(directory.join("names"), names).context("cannot write")?;
         let new = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3";
         for (command, subject) in [
-            (format!("{new} -x509 -keyout ca.key -out ca.pem"), Some("/O=brokers/CN=authority")),
+            (format!("{new} -x509 -keyout ca.key -out ca.pem"), Some("/O=tests/CN=authority")),
             (
                 format!("{new} -keyout server.key -out server.request"),
-                Some("/O=brokers/OU=server/CN=localhost"),
+                Some("/O=tests/OU=server/CN=localhost"),
             ),
             (
                 "x509 -req -in server.request -CA ca.pem -CAkey ca.key -CAcreateserial -days 3 \

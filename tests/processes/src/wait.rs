@@ -1,3 +1,5 @@
+//! Waiting for something, with a deadline.
+
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::{self, sleep};
@@ -82,8 +84,12 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>>
     })
 }
 
-/// The same for the crate itself: errors instead of panics.
-pub(crate) fn poll<T>(
+/// Waits until `attempt` gives a value, trying every 10 ms.
+///
+/// # Errors
+///
+/// That of `attempt`, or, once `end` has passed, one with `what` in it.
+pub fn poll<T>(
     end: Instant,
     what: &str,
     mut attempt: impl FnMut() -> Result<Option<T>, Error>,

@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use processes::Guard;
 
 use super::judge::Judge;
 use crate::{Context, Result, wait_for};
@@ -21,10 +22,35 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Pair {
     program: PathBuf,
     arguments: Vec<String>,
-    pipes: Mutex<[Option<Child>; 2]>,
+    pipes: Mutex<[Option<Pipe>; 2]>,
     judge: Arc<Mutex<Judge>>,
     /// What they have told on stderr.
     told: Arc<Mutex<Vec<String>>>,
+}
+
+/// A process; it does not outlive the pair, however that ends.
+struct Pipe {
+    process: Child,
+    /// Until the process is known to have ended.
+    guard: Option<Guard>,
+}
+
+impl Pipe {
+    fn has_ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        let status = self.process.try_wait()?;
+        if status.is_some() {
+            self.guard = None;
+        }
+        Ok(status)
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.guard = None;
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Pair {
@@ -60,7 +86,7 @@ impl Pair {
         let mut started = 0;
         for pipe in pipes.iter_mut() {
             let runs = match pipe {
-                Some(process) => process.try_wait()?.is_none(),
+                Some(pipe) => pipe.has_ended()?.is_none(),
                 None => false,
             };
             if !runs {
@@ -71,7 +97,7 @@ impl Pair {
         Ok(started)
     }
 
-    fn launch(&self) -> Result<Child> {
+    fn launch(&self) -> Result<Pipe> {
         let mut process = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -86,7 +112,8 @@ impl Pair {
                 told.lock().expect("no panic").push(format!("pipe {id}: {line}"));
             }
         });
-        Ok(process)
+        let guard = Some(Guard::of(&process)?);
+        Ok(Pipe { process, guard })
     }
 
     /// What they have told since the last call.
@@ -112,7 +139,13 @@ impl Pair {
     }
 
     fn ids(&self) -> Vec<u32> {
-        self.pipes.lock().expect("no panic").iter().flatten().map(Child::id).collect()
+        self.pipes
+            .lock()
+            .expect("no panic")
+            .iter()
+            .flatten()
+            .map(|pipe| pipe.process.id())
+            .collect()
     }
 
     /// The other one.
@@ -142,17 +175,8 @@ impl Pair {
     pub fn ended(&self, id: u32) -> Result<String> {
         wait_for(PATIENCE, "the pipe ends", || {
             let mut pipes = self.pipes.lock().expect("no panic");
-            let pipe = pipes.iter_mut().flatten().find(|pipe| pipe.id() == id)?;
-            pipe.try_wait().ok()?.map(|status| status.to_string())
+            let pipe = pipes.iter_mut().flatten().find(|pipe| pipe.process.id() == id)?;
+            pipe.has_ended().ok()?.map(|status| status.to_string())
         })
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for mut pipe in self.pipes.lock().expect("no panic").iter_mut().filter_map(Option::take) {
-            let _ = pipe.kill();
-            let _ = pipe.wait();
-        }
     }
 }

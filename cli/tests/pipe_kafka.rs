@@ -215,7 +215,7 @@ fn a_frozen_broker_holds_the_stream_back_and_the_end_does_not_wait_for_ever() {
     piping.running.signal(Signal::SIGTERM);
     assert_eq!(piping.running.end().code(), Some(1));
     assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
-    assert!(piping.running.stderr().contains("were not acknowledged within 5 s"));
+    assert!(piping.running.stderr().contains("were not acked within 5 s"));
     kafka.node().resume().unwrap();
     let piping = Piping::start(&shop, &to, &directory, &[]);
     let ids = || {

@@ -195,7 +195,7 @@ fn a_frozen_broker_holds_the_stream_back_within_the_limits() {
     assert_eq!(piping.running.end().code(), Some(1));
     assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
     let told = piping.running.stderr();
-    assert!(told.contains("were not acknowledged within 5 s"), "{told}");
+    assert!(told.contains("were not acked within 5 s"), "{told}");
     nats.node(0).resume().unwrap();
 
     let mut piping = Piping::start(&shop, &to, &directory, &[]);

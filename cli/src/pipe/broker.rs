@@ -1,9 +1,6 @@
 //! What the flow asks of a broker.
 
-use std::rc::Rc;
-
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
 
 /// A message in the form in which it is sent.
 #[derive(Debug)]
@@ -25,7 +22,7 @@ pub(crate) enum Taken {
     Again,
 }
 
-/// Why a broker has not acknowledged a message.
+/// Why a broker has not acked a message.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// The broker may take it later.
@@ -34,17 +31,29 @@ pub(crate) enum Refusal {
     ForGood(String),
 }
 
-/// The broker's answer to a message that was sent.
-pub(crate) type Answer<'a> = LocalBoxFuture<'a, Result<Taken, Refusal>>;
+/// Names a record that was sent, in the broker's answer. No two records of a process have the same.
+pub(crate) type Number = usize;
+
+/// Answers to records that were sent.
+pub(crate) type Answers<E> = Vec<(Number, Result<Taken, E>)>;
 
 /// A broker that is connected.
 pub(crate) trait Broker {
     /// Whether records that have the same key are stored in the order in which they were sent, whatever fails in between.
     const KEEPS_ORDER: bool;
 
-    /// Sends a record. What is given back waits until the broker has acknowledged it; where the broker keeps the order it
-    /// is never refused for now.
-    fn send(&self, record: Rc<Record>) -> impl Future<Output = Result<Answer<'_>, Refusal>>;
+    /// Why the broker has not acked a record.
+    type Problem;
+
+    /// Sends a record, and does not wait until the broker has it. Who gets an error gets no answer.
+    fn send(&self, number: Number, record: &Record) -> impl Future<Output = Result<(), Refusal>>;
+
+    /// Waits until the broker has answered, or has not answered in time, and adds what it says. A record gets one answer.
+    /// Nothing is lost when the future is dropped.
+    fn answered(&self, answers: &mut Answers<Self::Problem>) -> impl Future<Output = ()>;
+
+    /// What a problem means for a record. Where the broker keeps the order it is never refused for now.
+    fn refusal(&self, problem: &Self::Problem, record: &Record) -> Refusal;
 
     /// Is told that a record was refused several times in a row, for now.
     fn is_stuck(&self) -> impl Future<Output = ()> {

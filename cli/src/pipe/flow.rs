@@ -1,11 +1,12 @@
 //! The way of messages through the pipe: from the stream to the broker, and an ack back when the broker has
-//! acknowledged.
+//! acked.
 //!
 //! Both directions are bounded. While the broker does not keep up, no more is taken from the stream than the limits say;
 //! the buffer fills, and the worker waits. What the broker refuses for now is sent again until it is taken.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::pending;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use mongostream::{Batch, Error, ErrorKind, Message};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::broker::{Answer, Broker, Record, Refusal, Taken};
+use super::broker::{Broker, Number, Record, Refusal, Taken};
 use super::fence::Fence;
 use super::order::{Concern, Order};
 use super::progress::Progress;
@@ -34,7 +35,7 @@ pub(crate) struct Limits {
 pub(crate) enum End {
     /// Everything that the stream gave is with the broker.
     Done,
-    /// It was asked to end, and so many messages were not acknowledged in time.
+    /// It was asked to end, and so many messages were not acked in time.
     GaveUp(u64),
     /// The worker failed.
     Stream(Error),
@@ -59,7 +60,7 @@ pub(crate) type Say<'a> = &'a dyn Fn(&str);
 struct Waiting {
     concern: Concern,
     message: Message,
-    record: Rc<Record>,
+    record: Record,
     /// How long to wait before it is sent once more.
     pause: Duration,
 }
@@ -71,6 +72,8 @@ pub(crate) struct Flow<'a, B> {
     pub(crate) recipe: &'a Recipe,
     pub(crate) limits: Limits,
     pub(crate) fence: Fence,
+    /// The next record's.
+    pub(crate) numbers: &'a Cell<Number>,
     pub(crate) progress: &'a Arc<Progress>,
     pub(crate) say: Say<'a>,
 }
@@ -84,19 +87,18 @@ impl<B: Broker> Flow<'_, B> {
     ) -> End {
         // What may be sent now, and what was sent. Both are bounded by what is held.
         let (outbox, mut to_send) = mpsc::unbounded_channel();
-        let (sent, mut started) = mpsc::unbounded_channel();
+        let sent = RefCell::new(HashMap::new());
         let sender = async {
             while let Some(waiting) = to_send.recv().await {
-                match self.send_in_turn(&waiting).await {
-                    Ok(answer) => drop(sent.send((waiting, answer))),
-                    Err(end) => return end,
+                if let Err(end) = self.send_in_turn(waiting, &sent).await {
+                    return end;
                 }
             }
             pending().await
         };
         tokio::pin!(sender);
 
-        let mut answers = FuturesUnordered::new();
+        let mut answers = Vec::new();
         let mut pauses = FuturesUnordered::new();
         let mut order = Order::default();
         let mut held = Held::default();
@@ -105,40 +107,31 @@ impl<B: Broker> Flow<'_, B> {
         // A failure of the worker is told when what came before it is with the broker.
         let mut failure = None;
         // In place of a document: nothing waits for another one where the broker keeps the order itself.
-        let mut number = 0;
-        let end = loop {
+        let mut count = 0;
+        let end = 'flow: loop {
             if is_at_end && held.messages == 0 {
                 break failure.map_or(End::Done, End::Stream);
             }
             let has_room = held.messages < self.limits.messages && held.bytes < self.limits.bytes;
             tokio::select! {
-                Some((waiting, answer)) = answers.next() => {
-                    let waiting: Waiting = waiting;
-                    match answer {
-                        Ok(taken) => {
-                            self.note(taken, &waiting.record);
-                            waiting.message.ack();
-                            held.take(&waiting.record);
-                            // Nobody but this loop ends what is sent to.
-                            order.done(waiting.concern, |next| drop(outbox.send(next)));
-                        }
-                        Err(Refusal::ForNow(why)) => {
+                () = self.broker.answered(&mut answers) => for (number, answer) in answers.drain(..) {
+                    // A flow that has ended gets no more answers, and the next one gets them in its place.
+                    let Some(waiting) = sent.borrow_mut().remove(&number) else { continue };
+                    let Err(problem) = answer.map(|taken| self.note(taken, &waiting.record)) else {
+                        waiting.message.ack();
+                        held.take(&waiting.record);
+                        // Nobody but this loop ends what is sent to.
+                        order.done(waiting.concern, |next| drop(outbox.send(next)));
+                        continue;
+                    };
+                    match self.broker.refusal(&problem, &waiting.record) {
+                        Refusal::ForNow(why) => {
                             self.complain(&why);
-                            let broker = self.broker;
-                            pauses.push(async move {
-                                if waiting.pause > STUCK {
-                                    broker.is_stuck().await;
-                                }
-                                sleep(waiting.pause).await;
-                                Waiting { pause: (waiting.pause * 2).min(PAUSES.1), ..waiting }
-                            });
+                            pauses.push(self.pause(waiting));
                         }
-                        Err(Refusal::ForGood(why)) => break End::Refused(why),
+                        Refusal::ForGood(why) => break 'flow End::Refused(why),
                     }
-                }
-                Some((waiting, answer)) = started.recv() => {
-                    answers.push(async move { (waiting, answer.await) });
-                }
+                },
                 Some(waiting) = pauses.next() => drop(outbox.send(waiting)),
                 received = incoming.recv(), if has_room && !is_at_end => match received {
                     None => is_at_end = true,
@@ -146,11 +139,11 @@ impl<B: Broker> Flow<'_, B> {
                     Some(Err(error)) if error.kind() == ErrorKind::Fenced => break End::Stream(error),
                     Some(Err(error)) => failure = Some(error),
                     Some(Ok(batch)) => for message in batch {
-                        let record = Rc::new(self.recipe.record(&message));
+                        let record = self.recipe.record(&message);
                         held.add(&record);
-                        number += 1;
+                        count += 1;
                         let concern = match concern(&message) {
-                            Concern::Document(_) if B::KEEPS_ORDER => Concern::Document(number),
+                            Concern::Document(_) if B::KEEPS_ORDER => Concern::Document(count),
                             concern => concern,
                         };
                         let waiting = Waiting { concern, message, record, pause: PAUSES.0 };
@@ -174,14 +167,24 @@ impl<B: Broker> Flow<'_, B> {
 
     /// Sends one after the other, in the order of the stream. The error ends the flow: it cannot
     /// wait for the worker's failure to come through the stream, from which nothing is taken while there is no room.
-    async fn send_in_turn(&self, waiting: &Waiting) -> Result<Answer<'_>, End> {
+    async fn send_in_turn(
+        &self,
+        waiting: Waiting,
+        sent: &RefCell<HashMap<Number, Waiting>>,
+    ) -> Result<(), End> {
+        let number = self.numbers.get();
+        self.numbers.set(number + 1);
         let mut pause = PAUSES.0;
         loop {
             if !self.fence.opened().await {
                 return Err(End::Lost);
             }
-            match self.broker.send(Rc::clone(&waiting.record)).await {
-                Ok(answer) => return Ok(answer),
+            match self.broker.send(number, &waiting.record).await {
+                Ok(()) => {
+                    // Before the answer is looked at: both happen in this task.
+                    sent.borrow_mut().insert(number, waiting);
+                    return Ok(());
+                }
                 Err(Refusal::ForGood(why)) => return Err(End::Refused(why)),
                 Err(Refusal::ForNow(why)) => {
                     self.complain(&why);
@@ -192,17 +195,26 @@ impl<B: Broker> Flow<'_, B> {
         }
     }
 
+    /// The time before a message that was refused for now is sent again.
+    async fn pause(&self, waiting: Waiting) -> Waiting {
+        if waiting.pause > STUCK {
+            self.broker.is_stuck().await;
+        }
+        sleep(waiting.pause).await;
+        Waiting { pause: (waiting.pause * 2).min(PAUSES.1), ..waiting }
+    }
+
     fn complain(&self, why: &str) {
         let Self { progress, place, say, .. } = self;
         if progress.is_in_trouble(why) {
             say(&format!(
-                "warning: {place}: {why}; what it has not acknowledged is sent again until it is"
+                "warning: {place}: {why}; what it has not acked is sent again until it is"
             ));
         }
         progress.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The broker has acknowledged a record.
+    /// The broker has acked a record.
     fn note(&self, taken: Taken, record: &Record) {
         let Self { progress, place, say, .. } = self;
         if progress.is_well_again() {
@@ -219,7 +231,7 @@ impl<B: Broker> Flow<'_, B> {
     }
 }
 
-/// What was taken from the stream and is not acknowledged.
+/// What was taken from the stream and is not acked.
 #[derive(Default)]
 struct Held {
     messages: u64,

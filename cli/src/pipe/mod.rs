@@ -31,9 +31,9 @@ pub(crate) fn command() -> Command {
         .about("Send the changes of a collection, a database or a deployment to NATS JetStream or Kafka")
         .long_about(
             "Send the changes of a collection, a database or a deployment to NATS JetStream or Kafka.\n\n\
-             A message is acked when the broker has acknowledged it: with the checkpoint nothing is lost, whatever \
+             The checkpoint moves past a message only after the broker has acked it. So nothing is lost, whatever \
              crashes. The changes of each document keep their order. SIGINT and SIGTERM end it in order: it waits up to 5 s for \
-             the broker, and what is not acknowledged by then is sent after the next start.",
+             the broker, and what is not acked by then is sent after the next start.",
         )
         .after_help(
             "Examples:\n  \
@@ -92,7 +92,7 @@ pub(crate) fn command() -> Command {
                 .value_parser(value_parser!(u64).range(1..=1_000_000))
                 .default_value("4096")
                 .help_heading(HEADING)
-                .help("How many messages may wait for the broker's acknowledgement"),
+                .help("How many messages may wait for the broker's ack"),
         )
         .arg(
             Arg::new("in-flight-bytes")

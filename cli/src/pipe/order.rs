@@ -2,7 +2,7 @@
 //! document goes alone.
 //!
 //! A broker that loses one of two messages and takes the other gets the lost one again, after the other. So the second of
-//! a document is not sent before the first is acknowledged. Nothing is known here of brokers and messages.
+//! a document is not sent before the first is acked. Nothing is known here of brokers and messages.
 
 use std::collections::{HashMap, VecDeque};
 

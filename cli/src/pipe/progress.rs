@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Counters; each thread may add to them and read them.
 #[derive(Default)]
 pub(crate) struct Progress {
-    /// Messages that the broker has acknowledged.
+    /// Messages that the broker has acked.
     pub(crate) published: Arc<AtomicU64>,
     pub(crate) bytes: AtomicU64,
     /// Of those, what the broker held already.
     pub(crate) duplicates: AtomicU64,
     /// Sent again.
     pub(crate) retries: AtomicU64,
-    /// Taken from the stream and not yet acknowledged by the broker.
+    /// Taken from the stream and not yet acked by the broker.
     pub(crate) waiting: AtomicU64,
     pub(crate) waiting_bytes: AtomicU64,
-    /// What the broker has complained of since it last acknowledged something.
+    /// What the broker has complained of since it last acked something.
     trouble: Mutex<Option<String>>,
 }
 
@@ -28,7 +28,7 @@ impl Progress {
         trouble.replace(text.to_owned()).is_none()
     }
 
-    /// Notes that the broker has acknowledged something. True if it had complained before.
+    /// Notes that the broker has acked something. True if it had complained before.
     pub(crate) fn is_well_again(&self) -> bool {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
@@ -50,18 +50,8 @@ impl Progress {
     pub(crate) fn metrics(&self) -> String {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let figures = [
-            (
-                "messages",
-                "counter",
-                "Messages that the broker has acknowledged.",
-                count(&self.published),
-            ),
-            (
-                "bytes",
-                "counter",
-                "Bytes of JSON that the broker has acknowledged.",
-                count(&self.bytes),
-            ),
+            ("messages", "counter", "Messages that the broker has acked.", count(&self.published)),
+            ("bytes", "counter", "Bytes of JSON that the broker has acked.", count(&self.bytes)),
             (
                 "duplicates",
                 "counter",
@@ -72,7 +62,7 @@ impl Progress {
             (
                 "waiting_messages",
                 "gauge",
-                "Messages without the broker's acknowledgement.",
+                "Messages without the broker's ack.",
                 count(&self.waiting),
             ),
             ("waiting_bytes", "gauge", "Their bytes of JSON.", count(&self.waiting_bytes)),

@@ -1,5 +1,6 @@
 //! What `mongostream pipe` does from its start to its end.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -8,7 +9,7 @@ use mongostream::{Batch, Buffer, BufferStats, Error, ErrorKind, Worker};
 use tokio::sync::{mpsc, watch};
 
 use super::address::{Address, Kind};
-use super::broker::Broker;
+use super::broker::{Broker, Number};
 use super::fence::Fence;
 use super::flow::{End, Flow};
 use super::progress::Progress;
@@ -44,9 +45,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         matches,
         target: Target::of(matches),
         shown: address.shown(),
-        current: Arc::default(),
+        current: Arc::new(Mutex::new(new_buffer())),
         progress: Arc::default(),
         stops: watch::Sender::new(false),
+        numbers: Cell::default(),
     };
     pipe.ends_on_signals()?;
     if let Some(metrics) = metrics {
@@ -117,17 +119,23 @@ fn say_plainly(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", crate::secrets::hide(text));
 }
 
+fn new_buffer() -> Buffer {
+    Buffer::with_max_bytes(CAPACITY, MAX_BYTES)
+}
+
 /// What outlives a worker.
 struct Pipe<'a> {
     matches: &'a ArgMatches,
     target: Target,
     /// The broker's address without credentials.
     shown: String,
-    /// The buffer of the worker that runs now.
-    current: Arc<Mutex<Option<Buffer>>>,
+    /// The buffer of the worker that runs now, or is to run next.
+    current: Arc<Mutex<Buffer>>,
     progress: Arc<Progress>,
     /// True when an orderly end was asked for.
     stops: watch::Sender<bool>,
+    /// The next record's. The broker may still answer to what a worker before this one has sent.
+    numbers: Cell<Number>,
 }
 
 impl Pipe<'_> {
@@ -135,21 +143,13 @@ impl Pipe<'_> {
         let (current, stops) = (Arc::clone(&self.current), self.stops.clone());
         end::on_signals(move || {
             stops.send_replace(true);
-            if let Some(buffer) = &*current.lock().unwrap_or_else(PoisonError::into_inner) {
-                buffer.close();
-            }
+            current.lock().unwrap_or_else(PoisonError::into_inner).close();
         })
     }
 
     fn stats(&self) -> impl Fn() -> Option<BufferStats> + Send + 'static {
         let current = Arc::clone(&self.current);
-        move || {
-            let current = current.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*current {
-                Some(buffer) => buffer.stats().ok(),
-                None => Buffer::new(1).stats().ok(),
-            }
-        }
+        move || current.lock().unwrap_or_else(PoisonError::into_inner).stats().ok()
     }
 
     /// Connects, and then runs one worker after the other: one that was fenced is followed by a standby.
@@ -170,16 +170,17 @@ impl Pipe<'_> {
             StatusLine::begin(self.stats(), &self.progress.published, move || progress.status());
         let mut left = self.matches.get_one::<u64>("count").copied();
         let done = loop {
+            if *stops.borrow() {
+                break Ok(());
+            }
             let ended = self.run_one(&broker, &recipe, wishes, &line, &mut left).await;
             match ended {
                 Ok(Next::Again(why)) => {
-                    line.say(&format!("warning: {why}; this one stands by now"))
+                    line.say(&format!("warning: {why}; this one stands by now"));
+                    *self.current.lock().unwrap_or_else(PoisonError::into_inner) = new_buffer();
                 }
                 Ok(Next::End) => break Ok(()),
                 Err(failure) => break Err(failure),
-            }
-            if *stops.borrow() {
-                break Ok(());
             }
         };
         line.end();
@@ -194,12 +195,13 @@ impl Pipe<'_> {
         line: &StatusLine,
         left: &mut Option<u64>,
     ) -> Result<Next, Failure> {
-        let buffer = Buffer::with_max_bytes(CAPACITY, MAX_BYTES);
-        let worker = flags::set(self.target.watch(), self.matches).spawn(&buffer)?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(buffer.clone());
-        if *self.stops.borrow() {
-            buffer.close();
-        }
+        let buffer = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let worker = match flags::set(self.target.watch(), self.matches).spawn(&buffer) {
+            Ok(worker) => worker,
+            // It was closed meanwhile.
+            Err(_) if *self.stops.borrow() => return Ok(Next::End),
+            Err(error) => return Err(error.into()),
+        };
         let has_standby = flags::given(self.matches).any(|given| given == ("standby", "true"));
         let worker = Arc::new(worker);
         let fence = Fence::new(has_standby.then(|| Arc::clone(&worker)));
@@ -214,6 +216,7 @@ impl Pipe<'_> {
             recipe,
             limits: wishes.limits,
             fence,
+            numbers: &self.numbers,
             progress: &self.progress,
             say: &say,
         };
@@ -224,7 +227,7 @@ impl Pipe<'_> {
         match end {
             End::Done => joined.map(|()| Next::End).map_err(Failure::from),
             End::GaveUp(messages) => Err(Failure::failed(format!(
-                "{}: {messages} messages were not acknowledged within 5 s; they are sent after the next start",
+                "{}: {messages} messages were not acked within 5 s; they are sent after the next start",
                 self.shown
             ))),
             End::Stream(error) => Next::after(error),

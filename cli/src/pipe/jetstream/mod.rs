@@ -1,21 +1,24 @@
 //! NATS JetStream as the pipe's broker.
 
+mod acks;
 mod stream;
 mod subject;
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
+use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::connection::State;
-use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::{self, Context};
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::ContextBuilder;
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
 use tokio::sync::watch;
 
+use self::acks::{Acks, Problem};
 use super::address::Address;
-use super::broker::{Answer, Broker, Record, Refusal, Taken};
+use super::broker::{Answers, Broker, Number, Record, Refusal};
 use super::security::Security;
 use super::template::Template;
 use super::wishes::Wishes;
@@ -23,14 +26,15 @@ use crate::failure::Failure;
 
 /// How long the server may take for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The header by which JetStream knows a message again (NATS documentation, "Message Deduplication").
-const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// Answers that may wait beyond the pipe's own limit: of what was given up, and comes late.
+const LATE_ANSWERS: usize = 4096;
 
 /// A connection to one or more servers, and a stream there.
 pub(crate) struct JetStream {
     context: Context,
     /// That of the context, which would give a copy each time.
     client: Client,
+    acks: RefCell<Acks>,
     stream: String,
     is_connected: watch::Receiver<bool>,
     /// When another leader was asked for.
@@ -53,23 +57,20 @@ impl JetStream {
         warn: &dyn Fn(&str),
     ) -> Result<Self, Failure> {
         let shown = address.shown();
-        let (client, is_connected) = connected(address, security).await?;
-        let context = ContextBuilder::new()
-            .timeout(DEADLINE)
-            .ack_timeout(DEADLINE)
-            // The flow has a limit of its own.
-            .max_ack_inflight(
-                usize::try_from(wishes.limits.messages).unwrap_or(usize::MAX >> 4).min(1 << 20)
-                    + 1024,
-            )
-            .backpressure_on_inflight(true)
-            .build(client.clone());
+        // An answer that finds no room is dropped.
+        let limit = usize::try_from(wishes.limits.messages).unwrap_or(usize::MAX >> 4);
+        let room = limit.saturating_add(LATE_ANSWERS).min(1 << 20);
+        let (client, is_connected) = connected(address, security, room).await?;
+        let context = ContextBuilder::new().timeout(DEADLINE).build(client.clone());
         stream::ensure(&context, &address.name, subject, wishes, warn)
             .await
             .map_err(|why| Failure::failed(format!("{shown}: {why}")))?;
+        let acks = Acks::new(&client, &address.name, DEADLINE).await;
+        let acks = acks.map_err(|error| Failure::failed(format!("{shown}: {error}")))?;
         Ok(Self {
             context,
             client,
+            acks: RefCell::new(acks),
             stream: address.name.clone(),
             is_connected,
             asked: Cell::default(),
@@ -80,6 +81,7 @@ impl JetStream {
 async fn connected(
     address: &Address,
     security: &Security,
+    room: usize,
 ) -> Result<(Client, watch::Receiver<bool>), Failure> {
     let shown = address.shown();
     let (connects, is_connected) = watch::channel(true);
@@ -87,6 +89,7 @@ async fn connected(
         .name("mongostream pipe")
         .connection_timeout(DEADLINE)
         .request_timeout(Some(DEADLINE))
+        .subscription_capacity(room)
         .require_tls(address.tls)
         .max_reconnects(None)
         .reconnect_delay_callback(|attempts| Duration::from_millis(50 << attempts.min(5)))
@@ -165,30 +168,52 @@ impl Broker for JetStream {
     /// A message that the server has not stored is sent again, after the next one.
     const KEEPS_ORDER: bool = false;
 
-    async fn send(&self, record: Rc<Record>) -> Result<Answer<'_>, Refusal> {
+    type Problem = Problem;
+
+    async fn send(&self, number: Number, record: &Record) -> Result<(), Refusal> {
         if !self.is_connected().await {
             return Err(Refusal::ForNow("the connection is lost".to_owned()));
         }
-        let mut message = PublishMessage::build().payload(record.payload.clone());
+        let mut headers = HeaderMap::new();
         if let Some(id) = &record.id {
-            let mut headers = HeaderMap::new();
-            headers.insert(MESSAGE_ID, id.as_str());
-            message = message.headers(headers);
+            // By this JetStream knows a message again (NATS documentation, "Message Deduplication").
+            headers.insert(NATS_MESSAGE_ID, id.as_str());
         }
-        let sent = self.context.send_publish(record.place.clone(), message).await;
-        let acknowledgement = sent.map_err(|error| self.refusal(&error, &record))?;
-        let answer = async move {
-            let taken = acknowledgement.await.map_err(|error| self.refusal(&error, &record))?;
-            if taken.stream != self.stream {
-                return Err(Refusal::ForGood(format!(
-                    "the subject {:?} belongs to the stream {:?}; choose another one with --subject, or change \
-                     the subjects of the streams",
-                    record.place, taken.stream
-                )));
+        let (inbox, place) = self.acks.borrow_mut().expect(number);
+        let (subject, payload) = (record.place.clone(), record.payload.clone());
+        let sent = self.client.publish_with_reply_and_headers(subject, inbox, headers, payload);
+        sent.await.map_err(|error| {
+            self.acks.borrow_mut().forget(place);
+            self.not_sent(&error, record)
+        })
+    }
+
+    fn answered(&self, answers: &mut Answers<Problem>) -> impl Future<Output = ()> {
+        poll_fn(|context| self.acks.borrow_mut().poll(context, answers))
+    }
+
+    fn refusal(&self, problem: &Problem, record: &Record) -> Refusal {
+        match problem {
+            Problem::Refused(error) if error.error_code().0 == LARGER_THAN_THE_STREAM_TAKES => {
+                Refusal::ForGood(format!(
+                    "a message of {} has {} bytes of JSON, more than the stream takes; raise its max_msg_size, or leave fields out with --pipeline",
+                    record.place,
+                    record.payload.len()
+                ))
             }
-            Ok(if taken.duplicate { Taken::Again } else { Taken::New })
-        };
-        Ok(Box::pin(answer))
+            Problem::Refused(error) => Refusal::ForNow(error.to_string()),
+            Problem::NoStream => Refusal::ForNow(format!(
+                "no stream answers for the subject {:?} (is there a stream with this subject, and does it have a leader?)",
+                record.place
+            )),
+            Problem::NoAnswer => Refusal::ForNow(format!("no ack within {} s", DEADLINE.as_secs())),
+            Problem::OtherStream(stream) => Refusal::ForGood(format!(
+                "the subject {:?} belongs to the stream {stream:?}; choose another one with --subject, or change \
+                 the subjects of the streams",
+                record.place
+            )),
+            Problem::Strange(why) => Refusal::ForNow(format!("an answer that is no ack: {why}")),
+        }
     }
 
     /// A leader whose followers die may forget a message and remember its id: it answers nothing to the same id until
@@ -225,11 +250,8 @@ impl JetStream {
         is_there()
     }
 
-    fn refusal(&self, error: &PublishError, record: &Record) -> Refusal {
-        let source = std::error::Error::source(error);
-        let code = source
-            .and_then(|source| source.downcast_ref::<jetstream::Error>())
-            .map(|error| error.error_code().0);
+    /// Why a message could not even be sent.
+    fn not_sent(&self, error: &PublishError, record: &Record) -> Refusal {
         match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => Refusal::ForGood(format!(
                 "a message of {} has {} bytes of JSON, and the server takes no more than {}; raise max_payload in the server's configuration (up to 64MB), or leave fields out with --pipeline",
@@ -237,19 +259,11 @@ impl JetStream {
                 record.payload.len(),
                 self.client.server_info().max_payload
             )),
-            _ if code == Some(LARGER_THAN_THE_STREAM_TAKES) => Refusal::ForGood(format!(
-                "a message of {} has {} bytes of JSON, more than the stream takes; raise its max_msg_size, or leave fields out with --pipeline",
-                record.place,
-                record.payload.len()
-            )),
-            PublishErrorKind::StreamNotFound => Refusal::ForNow(format!(
-                "no stream answers for the subject {:?} (is there a stream with this subject, and does it have a leader?)",
+            PublishErrorKind::InvalidSubject => Refusal::ForGood(format!(
+                "{:?} cannot be a subject; choose another one with --subject",
                 record.place
             )),
-            PublishErrorKind::TimedOut => {
-                Refusal::ForNow(format!("no acknowledgement within {} s", DEADLINE.as_secs()))
-            }
-            _ => Refusal::ForNow(chain(error)),
+            PublishErrorKind::Send => Refusal::ForNow(chain(error)),
         }
     }
 }

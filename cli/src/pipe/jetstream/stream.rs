@@ -146,7 +146,7 @@ fn check(config: &Config, subject: &Template) -> Result<(), String> {
         ));
     }
     if config.no_ack {
-        return Err("the stream acknowledges nothing (no_ack); set it to false".to_owned());
+        return Err("the stream acks nothing (no_ack); set it to false".to_owned());
     }
     if config.sealed {
         return Err("the stream is sealed; choose another one".to_owned());
@@ -159,7 +159,7 @@ fn check(config: &Config, subject: &Template) -> Result<(), String> {
     Ok(())
 }
 
-/// Settings that can lose messages that were acknowledged, or let them come twice.
+/// Settings that can lose messages that were acked, or let them come twice.
 fn risks(config: &Config) -> Vec<String> {
     let mut risks = Vec::new();
     if config.storage == StorageType::Memory {
@@ -170,8 +170,8 @@ fn risks(config: &Config) -> Vec<String> {
     }
     if config.num_replicas < 2 {
         risks.push(
-            "the stream has one replica, and NATS acknowledges before the disk has a message: a crash of that machine \
-             can lose acknowledged messages; use --replicas 3 in a cluster, or `sync_interval: always` in the server's jetstream settings"
+            "the stream has one replica, and NATS acks before the disk has a message: a crash of that machine \
+             can lose acked messages; use --replicas 3 in a cluster, or `sync_interval: always` in the server's jetstream settings"
                 .to_owned(),
         );
     }

@@ -5,7 +5,7 @@ mod topic;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,12 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use tokio::sync::mpsc;
 
 use self::settings::Settings;
 use super::address::Address;
-use super::broker::{Answer, Broker, Record, Refusal, Taken};
+use super::broker::{Answers, Broker, Number, Record, Refusal, Taken};
 use super::security::Security;
 use super::template::Template;
 use super::wishes::Wishes;
@@ -56,9 +57,40 @@ impl ClientContext for Complaints {
     }
 }
 
+/// What the producer tells: complaints, and what became of each record.
+struct Context {
+    complaints: Complaints,
+    delivered: mpsc::UnboundedSender<(Number, Result<Taken, KafkaError>)>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.complaints.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.complaints.error(error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Number;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: Number) {
+        let answer = result.as_ref().map(|_| Taken::New).map_err(|(error, _)| error.clone());
+        // Nobody waits for it any more if this fails.
+        let _ = self.delivered.send((number, answer));
+    }
+}
+
+/// How many answers are taken at once.
+const MOST: usize = 256;
+
 /// A producer.
 pub(crate) struct Kafka {
-    producer: FutureProducer<Complaints>,
+    producer: ThreadedProducer<Context>,
+    /// As many as there are records on their way.
+    answers: RefCell<mpsc::UnboundedReceiver<(Number, Result<Taken, KafkaError>)>>,
     admin: Arc<AdminClient<Complaints>>,
     complaints: Complaints,
     wishes: Wishes,
@@ -93,10 +125,13 @@ impl Kafka {
             error => Failure::failed(format!("{shown}: {error}")),
         };
         let complaints = Complaints::default();
-        let producer = config.create_with_context(complaints.clone()).map_err(wrong)?;
+        let (delivered, answers) = mpsc::unbounded_channel();
+        let context = Context { complaints: complaints.clone(), delivered };
+        let producer = config.create_with_context(context).map_err(wrong)?;
         let admin = Arc::new(asks.create_with_context(complaints.clone()).map_err(wrong)?);
         let kafka = Self {
             producer,
+            answers: RefCell::new(answers),
             admin,
             complaints,
             wishes: wishes.clone(),
@@ -113,13 +148,10 @@ impl Kafka {
 
     /// Waits until a broker answers.
     async fn reach(&self) -> Result<(), String> {
-        let producer = self.producer.clone();
+        let admin = Arc::clone(&self.admin);
         // It blocks.
         let asked = tokio::task::spawn_blocking(move || {
-            producer
-                .client()
-                .fetch_metadata(None, DEADLINE)
-                .map(|metadata| metadata.brokers().len())
+            admin.inner().fetch_metadata(None, DEADLINE).map(|metadata| metadata.brokers().len())
         });
         match asked.await {
             Ok(Ok(_)) => Ok(()),
@@ -171,53 +203,34 @@ impl Broker for Kafka {
     /// The idempotent producer does (Kafka documentation, `enable.idempotence`).
     const KEEPS_ORDER: bool = true;
 
-    async fn send(&self, record: Rc<Record>) -> Result<Answer<'_>, Refusal> {
+    type Problem = KafkaError;
+
+    async fn send(&self, number: Number, record: &Record) -> Result<(), Refusal> {
         if !self.topics.borrow().contains(&record.place) {
             check_topic(&record.place).map_err(Refusal::ForGood)?;
             self.ensure(&record.place, &|_| {}).await?;
         }
-        let mut sent =
-            FutureRecord::to(&record.place).key(record.key.as_str()).payload(&record.payload[..]);
+        let mut sent = BaseRecord::with_opaque_to(&record.place, number)
+            .key(record.key.as_str())
+            .payload(&record.payload[..]);
         if let Some(id) = &record.id {
             let header = Header { key: TOKEN, value: Some(id.as_str()) };
             sent = sent.headers(OwnedHeaders::new_with_capacity(1).insert(header));
         }
-        let delivery =
-            self.producer.send_result(sent).map_err(|(error, _)| self.refusal(&error, &record))?;
-        let answer = async move {
-            match delivery.await {
-                Ok(Ok(_)) => Ok(Taken::New),
-                Ok(Err((error, _))) => Err(self.refusal(&error, &record)),
-                Err(_) => Err(Refusal::ForGood("the producer has ended".to_owned())),
-            }
-        };
-        Ok(Box::pin(answer))
+        self.producer.send(sent).map_err(|(error, _)| self.refusal(&error, record))
     }
 
-    /// Kafka has letters, digits, `.`, `_` and `-` in its topics. Anything else becomes `_`.
-    fn write_name(name: &str, text: &mut String) {
-        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        text.extend(name.chars().map(|c| if is_allowed(c) { c } else { '_' }));
+    fn answered(&self, answers: &mut Answers<KafkaError>) -> impl Future<Output = ()> {
+        poll_fn(|context| {
+            // The producer lives as long as this, so the channel does not end.
+            self.answers.borrow_mut().poll_recv_many(context, answers, MOST).map(drop)
+        })
     }
-}
 
-/// The longest name of a topic (Kafka, `Topic.MAX_NAME_LENGTH`).
-const LONGEST: usize = 249;
-
-fn check_topic(topic: &str) -> Result<(), String> {
-    match topic.len() {
-        1..=LONGEST if topic != "." && topic != ".." => Ok(()),
-        _ => {
-            Err(format!("{topic:?} cannot be the name of a topic; choose a shorter one with --to"))
-        }
-    }
-}
-
-impl Kafka {
     fn refusal(&self, error: &KafkaError, record: &Record) -> Refusal {
         if let Some((code, why)) = self.producer.client().fatal_error() {
             return Refusal::ForGood(format!(
-                "the producer has ended ({code}): {why}; start it again, what is not acknowledged is sent then"
+                "the producer has ended ({code}): {why}; start it again, what was not acked is sent then"
             ));
         }
         match error.rdkafka_error_code() {
@@ -240,6 +253,24 @@ impl Kafka {
                     record.place
                 ))
             }
+        }
+    }
+
+    /// Kafka has letters, digits, `.`, `_` and `-` in its topics. Anything else becomes `_`.
+    fn write_name(name: &str, text: &mut String) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        text.extend(name.chars().map(|c| if is_allowed(c) { c } else { '_' }));
+    }
+}
+
+/// The longest name of a topic (Kafka, `Topic.MAX_NAME_LENGTH`).
+const LONGEST: usize = 249;
+
+fn check_topic(topic: &str) -> Result<(), String> {
+    match topic.len() {
+        1..=LONGEST if topic != "." && topic != ".." => Ok(()),
+        _ => {
+            Err(format!("{topic:?} cannot be the name of a topic; choose a shorter one with --to"))
         }
     }
 }

@@ -122,7 +122,7 @@ async fn replicas_of<C: ClientContext + 'static>(
     asked.await.ok().flatten()
 }
 
-/// Settings that can lose messages that were acknowledged. Who may not see them is told nothing.
+/// Settings that can lose messages that were acked. Who may not see them is told nothing.
 async fn risks<C: ClientContext>(
     admin: &AdminClient<C>,
     topic: &str,
@@ -133,7 +133,7 @@ async fn risks<C: ClientContext>(
     let replicas = replicas.and_then(|replicas| replicas.into_iter().min());
     if replicas == Some(1) {
         risks.push(format!(
-            "the topic {topic} has one replica: a crash of its broker's machine can lose acknowledged messages; use --replicas 3"
+            "the topic {topic} has one replica: a crash of its broker's machine can lose acked messages; use --replicas 3"
         ));
     }
     let asked = admin.describe_configs([&ResourceSpecifier::Topic(topic)], options).await;
@@ -145,12 +145,12 @@ async fn risks<C: ClientContext>(
         && value("min.insync.replicas").as_deref() == Some("1")
     {
         risks.push(format!(
-            "the topic {topic} has min.insync.replicas=1: a message is acknowledged when one broker has it; set it to 2"
+            "the topic {topic} has min.insync.replicas=1: a message is acked when one broker has it; set it to 2"
         ));
     }
     if value("unclean.leader.election.enable").as_deref() == Some("true") {
         risks.push(format!(
-            "the topic {topic} has unclean.leader.election.enable=true: an election can lose acknowledged messages; set it to false"
+            "the topic {topic} has unclean.leader.election.enable=true: an election can lose acked messages; set it to false"
         ));
     }
     risks

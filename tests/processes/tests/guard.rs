@@ -26,10 +26,10 @@ fn owner() {
     if std::env::var_os(ROLE).is_none() {
         return;
     }
-    let sleeper = sleeper();
+    let mut sleeper = sleeper();
     let _guard = Guard::of(&sleeper).unwrap();
     println!("pid={}", sleeper.id());
-    std::thread::sleep(Duration::from_secs(600));
+    sleeper.wait().unwrap();
 }
 
 #[test]

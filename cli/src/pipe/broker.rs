@@ -45,14 +45,14 @@ pub(crate) trait Broker {
     /// Why the broker has not acked a record.
     type Problem;
 
-    /// Sends a record, and does not wait until the broker has it. Who gets an error gets no answer.
+    /// Sends a record, and does not wait until the broker has it. After an error there will be no answer.
     fn send(&self, number: Number, record: &Record) -> impl Future<Output = Result<(), Refusal>>;
 
-    /// Waits until the broker has answered, or has not answered in time, and adds what it says. A record gets one answer.
-    /// Nothing is lost when the future is dropped.
+    /// Waits for answers, and adds them. A record that the broker does not answer in time gets an answer that says so. Each
+    /// record gets one. Dropping the future loses none.
     fn answered(&self, answers: &mut Answers<Self::Problem>) -> impl Future<Output = ()>;
 
-    /// What a problem means for a record. Where the broker keeps the order it is never refused for now.
+    /// What a problem means for a record. A broker that keeps the order never refuses one for now.
     fn refusal(&self, problem: &Self::Problem, record: &Record) -> Refusal;
 
     /// Is told that a record was refused several times in a row, for now.

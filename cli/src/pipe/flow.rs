@@ -35,11 +35,11 @@ pub(crate) struct Limits {
 pub(crate) enum End {
     /// Everything that the stream gave is with the broker.
     Done,
-    /// It was asked to end, and so many messages were not acked in time.
+    /// It was asked to end, and this many messages were not acked in time.
     GaveUp(u64),
     /// The worker failed.
     Stream(Error),
-    /// The broker takes a message never.
+    /// The broker will never take a message.
     Refused(String),
     /// The worker has failed, and without its lease nothing may be sent.
     Lost,
@@ -65,7 +65,7 @@ struct Waiting {
     pause: Duration,
 }
 
-/// The pipe's inside.
+/// What the pipe does between its two ends.
 pub(crate) struct Flow<'a, B> {
     pub(crate) broker: &'a B,
     pub(crate) place: &'a str,
@@ -106,7 +106,7 @@ impl<B: Broker> Flow<'_, B> {
         let mut deadline = None;
         // A failure of the worker is told when what came before it is with the broker.
         let mut failure = None;
-        // In place of a document: nothing waits for another one where the broker keeps the order itself.
+        // Stands for a document where the broker keeps the order itself: then no message waits for another one.
         let mut count = 0;
         let end = 'flow: loop {
             if is_at_end && held.messages == 0 {
@@ -115,7 +115,7 @@ impl<B: Broker> Flow<'_, B> {
             let has_room = held.messages < self.limits.messages && held.bytes < self.limits.bytes;
             tokio::select! {
                 () = self.broker.answered(&mut answers) => for (number, answer) in answers.drain(..) {
-                    // A flow that has ended gets no more answers, and the next one gets them in its place.
+                    // An answer to a flow before this one, which has ended.
                     let Some(waiting) = sent.borrow_mut().remove(&number) else { continue };
                     let Err(problem) = answer.map(|taken| self.note(taken, &waiting.record)) else {
                         waiting.message.ack();
@@ -160,7 +160,7 @@ impl<B: Broker> Flow<'_, B> {
             }
             self.show(&held);
         };
-        // Nothing of what is left is sent any more, and none of it is acked.
+        // What is left is neither sent nor acked any more.
         self.show(&Held::default());
         end
     }

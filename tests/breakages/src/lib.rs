@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `by` names the test that is run if neither the simulation nor a unit test finds it; with `on 4.2.6` on that server.
-//! `capi` stands for the unit tests of the C API.
+//! `capi` stands for the unit tests of the C API, and `cli` for those of the program.
 
 use std::path::{Path, PathBuf};
 

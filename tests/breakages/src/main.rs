@@ -162,12 +162,15 @@ impl Copy {
 /// What cargo is told for a test that the list names, and the version of its server.
 fn test_on_server(by: &str) -> (Vec<&str>, Option<&str>) {
     let (target, server) = by.split_once(" on ").map_or((by, None), |(t, s)| (t, Some(s)));
-    if target == "capi" {
-        return (vec!["-p", "mongostream-capi", "--lib"], server);
+    match target {
+        "capi" => return (vec!["-p", "mongostream-capi", "--lib"], server),
+        "cli" => return (vec!["-p", "mongostream-cli", "--bins"], server),
+        _ => {}
     }
     let package = match target {
         "c_api" => "mongostream-capi",
         "unified" => "mongostream-unified",
+        "pipe_nats" | "pipe_kafka" => "mongostream-cli",
         _ => "mongostream",
     };
     (vec!["-p", package, "--test", target], server)

@@ -1,6 +1,6 @@
 //! The server's answers to what was published: one inbox for all, and one timer.
 //!
-//! The client's own acks have a subject, a channel, a permit and a timer each. For a pipe that is half of the work.
+//! The client's own acks have a channel, a permit and a timer each, and read each answer twice.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -74,7 +74,7 @@ impl Acks {
         while answers.len() < MOST
             && let Poll::Ready(Some(reply)) = self.replies.poll_next_unpin(context)
         {
-            // What has no place has come too late, and was sent again.
+            // An answer without a place came too late: its message was sent again.
             let place = reply.subject.rsplit('.').next().and_then(|place| place.parse().ok());
             if let Some(number) = place.and_then(|place| self.pending.take(place)) {
                 answers.push((number, read(&reply, &self.stream)));

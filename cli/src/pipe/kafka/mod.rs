@@ -1,11 +1,11 @@
 //! Apache Kafka as the pipe's broker.
 
+mod deliveries;
 pub(crate) mod settings;
 mod topic;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use tokio::sync::mpsc;
 
+use self::deliveries::Deliveries;
 use self::settings::Settings;
 use super::address::Address;
 use super::broker::{Answers, Broker, Number, Record, Refusal, Taken};
@@ -60,7 +60,7 @@ impl ClientContext for Complaints {
 /// What the producer tells: complaints, and what became of each record.
 struct Context {
     complaints: Complaints,
-    delivered: mpsc::UnboundedSender<(Number, Result<Taken, KafkaError>)>,
+    deliveries: Deliveries,
 }
 
 impl ClientContext for Context {
@@ -78,19 +78,14 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: Number) {
         let answer = result.as_ref().map(|_| Taken::New).map_err(|(error, _)| error.clone());
-        // Nobody waits for it any more if this fails.
-        let _ = self.delivered.send((number, answer));
+        self.deliveries.add(number, answer);
     }
 }
-
-/// How many answers are taken at once.
-const MOST: usize = 256;
 
 /// A producer.
 pub(crate) struct Kafka {
     producer: ThreadedProducer<Context>,
-    /// As many as there are records on their way.
-    answers: RefCell<mpsc::UnboundedReceiver<(Number, Result<Taken, KafkaError>)>>,
+    deliveries: Deliveries,
     admin: Arc<AdminClient<Complaints>>,
     complaints: Complaints,
     wishes: Wishes,
@@ -125,13 +120,13 @@ impl Kafka {
             error => Failure::failed(format!("{shown}: {error}")),
         };
         let complaints = Complaints::default();
-        let (delivered, answers) = mpsc::unbounded_channel();
-        let context = Context { complaints: complaints.clone(), delivered };
+        let deliveries = Deliveries::default();
+        let context = Context { complaints: complaints.clone(), deliveries: deliveries.clone() };
         let producer = config.create_with_context(context).map_err(wrong)?;
         let admin = Arc::new(asks.create_with_context(complaints.clone()).map_err(wrong)?);
         let kafka = Self {
             producer,
-            answers: RefCell::new(answers),
+            deliveries,
             admin,
             complaints,
             wishes: wishes.clone(),
@@ -221,10 +216,7 @@ impl Broker for Kafka {
     }
 
     fn answered(&self, answers: &mut Answers<KafkaError>) -> impl Future<Output = ()> {
-        poll_fn(|context| {
-            // The producer lives as long as this, so the channel does not end.
-            self.answers.borrow_mut().poll_recv_many(context, answers, MOST).map(drop)
-        })
+        self.deliveries.take(answers)
     }
 
     fn refusal(&self, error: &KafkaError, record: &Record) -> Refusal {

@@ -205,6 +205,36 @@ fn a_frozen_broker_holds_the_stream_back_within_the_limits() {
     assert_eq!(stored_count(&nats), 19_010);
 }
 
+/// What is frozen takes some megabytes into its buffers; the next message waits before it is sent at all.
+#[test]
+fn a_message_that_could_not_be_sent_for_a_while_is_not_forgotten() {
+    let (nats, shop, directory) = (Nats::start().unwrap(), Shop::new("full"), Directory::new());
+    let to = format!("{}/SHOP", nats.url());
+    let mut piping = Piping::start(&shop, &to, &directory, &["--in-flight-bytes", "100000000"]);
+    nats.node(0).pause().unwrap();
+    let text = "x".repeat(20_000);
+    for hundred in 0..30 {
+        let ids = hundred * 100..(hundred + 1) * 100;
+        let documents = ids.map(|id| ground::mongodb::bson::doc! { "_id": id, "text": &text });
+        shop.orders().insert_many(documents).run().unwrap();
+    }
+    let retries = || piping.figure("mongostream_pipe_retries_total").unwrap_or(0);
+    // Each that was sent has had no answer in time, and so none is left that could have one.
+    let mut last = (0, Instant::now());
+    ground::wait_until(DEADLINE, "no answer comes in time", || {
+        let now = retries();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        now > 0 && last.1.elapsed() > Duration::from_secs(2)
+    });
+    nats.node(0).resume().unwrap();
+    piping.wait_until_published(3000);
+    piping.running.signal(Signal::SIGTERM);
+    assert_eq!(piping.running.end().code(), Some(0));
+    assert_eq!(stored_count(&nats), 3000);
+}
+
 fn stored_count(nats: &Nats) -> u64 {
     with_client(nats, async_nats::ConnectOptions::new(), async |context| {
         context.get_stream("SHOP").await.unwrap().cached_info().state.messages

@@ -497,7 +497,8 @@ impl ReplicaSet {
         let primary = self.primary_client()?;
         let command = match self.members.len() {
             1 => doc! { "replSetStepDown": 60, "force": true, "secondaryCatchUpPeriodSecs": 0 },
-            _ => doc! { "replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5 },
+            // On a busy machine the others need their time.
+            _ => doc! { "replSetStepDown": 20, "secondaryCatchUpPeriodSecs": 15 },
         };
         admin(&primary, command).context("the primary does not step down")?;
         if self.members.len() == 1 {

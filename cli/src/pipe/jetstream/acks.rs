@@ -55,15 +55,15 @@ impl Acks {
         Ok(Self { stream: stream.to_owned(), patience, inbox, replies, pending, timer })
     }
 
-    /// Expects an answer from now on. Gives the subject to which it is to be sent.
-    pub(crate) fn expect(&mut self, number: Number) -> (String, Place) {
-        let place = self.pending.add(number, Instant::now() + self.patience);
-        (format!("{}.{place}", self.inbox), place)
+    /// The subject to which the answer to the next message is to be sent.
+    pub(crate) fn next_inbox(&self) -> String {
+        format!("{}.{}", self.inbox, self.pending.next())
     }
 
-    /// The message was not published after all.
-    pub(crate) fn forget(&mut self, place: Place) {
-        self.pending.take(place);
+    /// Expects the answer to the message that was published just now, to be sent to [`next_inbox`](Self::next_inbox). Not
+    /// before: what waits for the connection must not be given up, because it is sent later all the same.
+    pub(crate) fn expect(&mut self, number: Number) {
+        self.pending.add(number, Instant::now() + self.patience);
     }
 
     pub(crate) fn poll(
@@ -121,7 +121,7 @@ fn read(reply: &Message, expected: &str) -> Result<Taken, Problem> {
 }
 
 /// Counts what was published.
-pub(crate) type Place = u64;
+type Place = u64;
 
 /// What was published, in its order.
 #[derive(Default)]
@@ -133,10 +133,13 @@ struct Pending {
 }
 
 impl Pending {
-    fn add(&mut self, number: Number, due: Instant) -> Place {
-        let place = self.first + self.sent.len() as u64;
+    /// The place of what is added next.
+    fn next(&self) -> Place {
+        self.first + self.sent.len() as u64
+    }
+
+    fn add(&mut self, number: Number, due: Instant) {
         self.sent.push_back(Some((number, due)));
-        place
     }
 
     fn take(&mut self, place: Place) -> Option<Number> {
@@ -176,14 +179,19 @@ mod tests {
     #[test]
     fn each_place_is_answered_once_in_whatever_order() {
         let (mut pending, now) = (Pending::default(), Instant::now());
-        let places: Vec<_> = (10..14).map(|number| pending.add(number, now)).collect();
+        let add = |pending: &mut Pending, number| {
+            let place = pending.next();
+            pending.add(number, now);
+            place
+        };
+        let places: Vec<_> = (10..14).map(|number| add(&mut pending, number)).collect();
         assert_eq!(pending.take(places[2]), Some(12));
         assert_eq!(pending.take(places[2]), None, "twice");
         assert_eq!(pending.take(places[0]), Some(10));
         assert_eq!(pending.take(places[0]), None, "before the first");
         assert_eq!(pending.take(places[3] + 1), None, "after the last");
         assert_eq!(pending.take(places[1]), Some(11));
-        let next = pending.add(14, now);
+        let next = add(&mut pending, 14);
         assert_eq!((pending.take(places[3]), pending.take(next)), (Some(13), Some(14)));
         assert!(pending.sent.is_empty());
     }
@@ -192,16 +200,14 @@ mod tests {
     fn what_is_due_expires_and_nothing_else() {
         let (mut pending, now) = (Pending::default(), Instant::now());
         let second = Duration::from_secs(1);
-        let places: Vec<_> = (1_u32..=4)
-            .map(|number| pending.add(number as Number, now + second * number))
-            .collect();
+        (1..=4_u32).for_each(|number| pending.add(number as Number, now + second * number));
         assert_eq!(pending.first_due(), Some(now + second));
-        pending.take(places[1]);
+        pending.take(1);
         let mut expired = Vec::new();
         pending.expire(now + second * 3, |number| expired.push(number));
         assert_eq!(expired, [1, 3]);
         assert_eq!(pending.first_due(), Some(now + second * 4));
-        assert_eq!(pending.take(places[0]), None, "an answer that comes too late");
+        assert_eq!(pending.take(0), None, "an answer that comes too late");
     }
 
     fn reply(status: Option<StatusCode>, payload: &'static str) -> Message {

@@ -179,13 +179,12 @@ impl Broker for JetStream {
             // By this JetStream knows a message again (NATS documentation, "Message Deduplication").
             headers.insert(NATS_MESSAGE_ID, id.as_str());
         }
-        let (inbox, place) = self.acks.borrow_mut().expect(number);
+        let inbox = self.acks.borrow().next_inbox();
         let (subject, payload) = (record.place.clone(), record.payload.clone());
         let sent = self.client.publish_with_reply_and_headers(subject, inbox, headers, payload);
-        sent.await.map_err(|error| {
-            self.acks.borrow_mut().forget(place);
-            self.not_sent(&error, record)
-        })
+        sent.await.map_err(|error| self.not_sent(&error, record))?;
+        self.acks.borrow_mut().expect(number);
+        Ok(())
     }
 
     fn answered(&self, answers: &mut Answers<Problem>) -> impl Future<Output = ()> {

@@ -42,7 +42,7 @@ impl Progress {
         let waiting = self.waiting.load(Ordering::Relaxed);
         match self.trouble() {
             Some(trouble) => format!("  {waiting} wait for the broker: {trouble}"),
-            None => format!("  {waiting} on their way"),
+            None => format!("  {waiting} in flight"),
         }
     }
 

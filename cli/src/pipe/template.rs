@@ -174,4 +174,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_concerns_no_document_is_in_the_partition_of_its_collection() {
+        let drop = bson::doc! {
+            "_id": { "_data": "8267" },
+            "operationType": "drop",
+            "ns": { "db": "shop", "coll": "orders" },
+        };
+        let drop = Message::for_tests("orders", &drop).unwrap();
+        assert_eq!(Values::of(&drop, 1000).partition, partition::of("shop.orders", 1000));
+    }
 }

@@ -227,7 +227,9 @@ impl Page {
         let count = |is: &dyn Fn(&Breakage) -> bool| all.iter().filter(|one| is(one)).count();
         let found = count(&|one| self.is_found(one));
         let simulated = count(&|one| self.rest(one).starts_with(" | the simulation"));
-        let by_units = count(&|one| self.rest(one).starts_with(" | `"));
+        let by_units = count(&|one| {
+            [" | `", " | capi: `", " | cli: `"].iter().any(|unit| self.rest(one).starts_with(unit))
+        });
         let mut text = include_str!("../page.md").to_owned();
         let _ = writeln!(
             text,

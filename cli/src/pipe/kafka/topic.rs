@@ -87,6 +87,8 @@ fn passes(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::BrokerTransportFailure
             | RDKafkaErrorCode::AllBrokersDown
             | RDKafkaErrorCode::NetworkException
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::ThrottlingQuotaExceeded
             | RDKafkaErrorCode::InvalidReplicationFactor
     )
 }
